@@ -1,0 +1,21 @@
+//! The words of Hothouse: ids, specs, limits, states with their legal transitions, outcomes and error codes.
+//!
+//! Every type here is plain data: serde and schema derives, validation, nothing else. There is no I/O, no clock and
+//! no async runtime in this crate, and there never is. The same types are the REST bodies, the CLI's `--json` output
+//! and the arguments of the core calls, so that a concept has one definition.
+
+pub mod capability;
+pub mod exec;
+pub mod files;
+pub mod id;
+pub mod problem;
+pub mod resources;
+pub mod sandbox;
+pub mod shell;
+
+pub use capability::{Capabilities, Capability, Enforcement};
+pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
+pub use id::{ExecId, InvalidId, SandboxId, ShellId};
+pub use problem::{ErrorCode, Invalid, Problem};
+pub use resources::Resources;
+pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};

@@ -1,0 +1,261 @@
+//! A sandbox: what it is made from, and the states it passes through.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::capability::Capabilities;
+use crate::id::{SandboxId, check_name};
+use crate::problem::Invalid;
+use crate::resources::Resources;
+
+/// At most so many labels on one sandbox.
+pub const MAX_LABELS: usize = 64;
+/// At most so many environment variables in one request.
+pub const MAX_ENV: usize = 1024;
+/// The longest environment value, in bytes (the kernel's own limit for one string is 128 KiB).
+pub const MAX_ENV_VALUE: usize = 96 << 10;
+/// The longest path, in bytes.
+pub const MAX_PATH: usize = 4095;
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ImageRef {
+    /// `host`: a view of this machine's own `/usr`, `/bin`, `/lib*` and a curated `/etc`; nothing to download.
+    #[default]
+    Host,
+    /// `dir:/path`: a plain root file system in a directory of the node. It is only ever read.
+    Directory(String),
+}
+
+impl PartialSchema for ImageRef {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(host|dir:/.*)$"));
+        text.description(Some("Where the root file system comes from: `host` or `dir:/absolute/path`."))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for ImageRef {}
+
+impl TryFrom<String> for ImageRef {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        if text == "host" {
+            return Ok(Self::Host);
+        }
+        match text.strip_prefix("dir:") {
+            Some(path) if path.starts_with('/') && path.len() <= MAX_PATH && !path.contains('\0') => {
+                Ok(Self::Directory(path.to_owned()))
+            }
+            Some(_) => Err(Invalid::new("image", "dir: needs an absolute path, e.g. dir:/srv/rootfs")),
+            None => {
+                Err(Invalid::new("image", format!("{text:?} is not known; use host or dir:/absolute/path")))
+            }
+        }
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<ImageRef> for String {
+    fn from(image: ImageRef) -> String {
+        image.to_string()
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Directory(path) => write!(f, "dir:{path}"),
+        }
+    }
+}
+
+/// What the sandbox reaches over the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Its own loopback and nothing else.
+    #[default]
+    None,
+}
+
+/// What a sandbox is made from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxSpec {
+    /// The id; made by the server when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<SandboxId>,
+    /// The root file system.
+    pub image: ImageRef,
+    /// The limits.
+    pub resources: Resources,
+    /// What it reaches over the network.
+    pub network: Network,
+    /// Environment of every exec; an exec's own `env` wins.
+    pub env: BTreeMap<String, String>,
+    /// Working directory of every exec that names none; absolute. Default `/workspace`, made when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Free names for finding it again.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl SandboxSpec {
+    /// The working directory of execs that name none.
+    pub const DEFAULT_WORKDIR: &'static str = "/workspace";
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.resources.validate()?;
+        check_env(&self.env)?;
+        if let Some(workdir) = &self.workdir {
+            check_path("workdir", workdir)?;
+        }
+        if self.labels.len() > MAX_LABELS {
+            return Err(Invalid::new(
+                "labels",
+                format!("has {} entries; at most {MAX_LABELS}", self.labels.len()),
+            ));
+        }
+        for (name, value) in &self.labels {
+            check_name(name).map_err(|e| Invalid::new(format!("labels.{}", brief(name)), e.to_string()))?;
+            if value.len() > 256 {
+                return Err(Invalid::new(
+                    format!("labels.{name}"),
+                    format!("has {} bytes; at most 256", value.len()),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks names and values of environment variables.
+///
+/// # Errors
+/// [`Invalid`] names the variable.
+pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if env.len() > MAX_ENV {
+        return Err(Invalid::new("env", format!("has {} variables; at most {MAX_ENV}", env.len())));
+    }
+    for (name, value) in env {
+        let field = || format!("env.{}", brief(name));
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Invalid::new(field(), "is not a variable name: no '=', no NUL, not empty"));
+        }
+        if value.contains('\0') {
+            return Err(Invalid::new(field(), "has a NUL byte"));
+        }
+        if name.len() + value.len() > MAX_ENV_VALUE {
+            return Err(Invalid::new(
+                field(),
+                format!("has {} bytes; at most {MAX_ENV_VALUE}", name.len() + value.len()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks an absolute path of the sandbox.
+///
+/// # Errors
+/// [`Invalid`] names the field.
+pub fn check_path(field: &str, path: &str) -> Result<(), Invalid> {
+    if !path.starts_with('/') {
+        return Err(Invalid::new(field, format!("{:?} is not absolute; start it with '/'", brief(path))));
+    }
+    if path.contains('\0') {
+        return Err(Invalid::new(field, "has a NUL byte"));
+    }
+    if path.len() > MAX_PATH {
+        return Err(Invalid::new(field, format!("has {} bytes; at most {MAX_PATH}", path.len())));
+    }
+    Ok(())
+}
+
+/// The first characters of a text from outside, for an error message.
+fn brief(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// Where a sandbox is in its life.
+///
+/// ```text
+/// creating ──► running ◄──► frozen
+///     │           │           │
+///     └──► dead ◄─┴───────────┘          any ──► destroying (then it is gone)
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum SandboxPhase {
+    /// The backend is making it.
+    Creating,
+    /// Its guest takes requests.
+    Running,
+    /// Every process in it is stopped by the kernel; it keeps its memory.
+    Frozen,
+    /// Its guest is gone. It answers nothing but delete.
+    Dead {
+        /// Why the guest is gone.
+        reason: String,
+    },
+    /// It is being removed.
+    Destroying,
+}
+
+impl SandboxPhase {
+    /// True when the step is legal.
+    #[must_use]
+    pub fn may_become(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Creating | Self::Frozen, Self::Running) | (Self::Running, Self::Frozen) => true,
+            (Self::Creating | Self::Running | Self::Frozen, Self::Dead { .. }) => true,
+            (
+                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. } | Self::Destroying,
+                Self::Destroying,
+            ) => true,
+            (
+                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. } | Self::Destroying,
+                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. },
+            ) => false,
+        }
+    }
+}
+
+/// A sandbox as listings show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxInfo {
+    /// Its id.
+    pub id: SandboxId,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub phase: SandboxPhase,
+    /// What it was made from, defaults filled in. Values of `env` are replaced by `***`.
+    pub spec: SandboxSpec,
+    /// When it was made, RFC 3339, UTC.
+    pub created_at: String,
+    /// How long making it took, in seconds.
+    pub create_s: f64,
+    /// What its backend enforces for it.
+    #[schema(inline = false)]
+    pub isolation: Capabilities,
+}

@@ -1,0 +1,102 @@
+//! Why an operation on a sandbox failed.
+
+use hothouse_domain::{ErrorCode, Invalid, Problem, SandboxId};
+use hothouse_guest::message::GuestErrorCode;
+
+use crate::native::{CreateError, DestroyError, FreezeError};
+
+/// Why an operation on a sandbox failed. [`SandboxError::problem`] is what a caller outside sees.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A field of the request breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No sandbox has this id.
+    #[error("no sandbox {0}; `hothouse ps` lists those that are alive")]
+    NotFound(String),
+    /// A sandbox with this id exists.
+    #[error("sandbox {0} exists already; delete it or choose another id")]
+    Exists(SandboxId),
+    /// Its guest is gone.
+    #[error("sandbox {id} is dead: {reason}; delete it and create another")]
+    Dead {
+        /// Which.
+        id: SandboxId,
+        /// Why its guest is gone.
+        reason: String,
+    },
+    /// It is frozen.
+    #[error("sandbox {0} is frozen; thaw it first")]
+    Frozen(SandboxId),
+    /// The node has as many sandboxes as it may.
+    #[error("the node has {limit} sandboxes, its limit; delete some or raise --max-sandboxes")]
+    NodeFull {
+        /// The limit.
+        limit: usize,
+    },
+    /// The guest refused.
+    #[error("{message}")]
+    Guest {
+        /// The kind of failure.
+        code: GuestErrorCode,
+        /// What the guest says.
+        message: String,
+    },
+    /// The backend could not make it.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The backend could not freeze or thaw it.
+    #[error(transparent)]
+    Freeze(#[from] FreezeError),
+    /// The backend could not remove all of it.
+    #[error(transparent)]
+    Destroy(#[from] DestroyError),
+    /// The node is going down.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+}
+
+impl SandboxError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(_) => ErrorCode::InvalidRequest,
+            Self::NotFound(_) => ErrorCode::SandboxNotFound,
+            Self::Exists(_) => ErrorCode::SandboxExists,
+            Self::Dead { .. } => ErrorCode::SandboxDead,
+            Self::Frozen(_) => ErrorCode::SandboxFrozen,
+            Self::NodeFull { .. } => ErrorCode::LimitExceeded,
+            Self::Guest { code, .. } => match code {
+                GuestErrorCode::Invalid => ErrorCode::InvalidRequest,
+                GuestErrorCode::ExecNotFound => ErrorCode::ExecNotFound,
+                GuestErrorCode::ExecConflict => ErrorCode::ExecConflict,
+                GuestErrorCode::ExecFinished => ErrorCode::ExecFinished,
+                GuestErrorCode::ShellNotFound => ErrorCode::ShellNotFound,
+                GuestErrorCode::ShellExists => ErrorCode::ShellExists,
+                GuestErrorCode::ShellBusy => ErrorCode::ShellBusy,
+                GuestErrorCode::FileNotFound => ErrorCode::FileNotFound,
+                GuestErrorCode::FileRefused => ErrorCode::FileRefused,
+                GuestErrorCode::NoSpace => ErrorCode::NoSpace,
+                GuestErrorCode::PatchRejected => ErrorCode::PatchRejected,
+                GuestErrorCode::TooLarge => ErrorCode::TooLarge,
+                GuestErrorCode::LimitExceeded => ErrorCode::LimitExceeded,
+                GuestErrorCode::Unsupported => ErrorCode::Unsupported,
+                GuestErrorCode::Internal => ErrorCode::Internal,
+            },
+            Self::Create(error) => error.code(),
+            Self::Freeze(error) => error.code(),
+            Self::Destroy(_) => ErrorCode::Internal,
+            Self::ShuttingDown => ErrorCode::ShuttingDown,
+        }
+    }
+
+    /// The problem document for a caller outside.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Invalid(invalid) => invalid.clone().into(),
+            other => Problem::new(other.code(), other.to_string()),
+        }
+    }
+}

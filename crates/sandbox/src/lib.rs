@@ -1,0 +1,16 @@
+//! Isolated sandboxes.
+//!
+//! A [`Node`] owns the sandboxes of one machine. A [`Sandbox`] is a cheap handle to one of them: it runs execs and shells
+//! and moves files, all by talking to the guest inside over the guest protocol. The [`native`] backend makes, finds
+//! again, freezes and destroys sandboxes, and hands back a byte stream to the guest; it knows nothing of execs.
+
+pub mod error;
+pub mod native;
+pub mod node;
+pub mod sandbox;
+pub mod stream;
+
+pub use error::SandboxError;
+pub use node::{Node, NodeOptions, NodeStartError};
+pub use sandbox::Sandbox;
+pub use stream::{ExecEvent, ExecStream, FileReader, OutputChunk, OutputName};
