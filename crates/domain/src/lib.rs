@@ -12,6 +12,7 @@ pub mod problem;
 pub mod resources;
 pub mod sandbox;
 pub mod shell;
+pub mod signal;
 
 pub use capability::{Capabilities, Capability, Enforcement};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
@@ -19,3 +20,4 @@ pub use id::{ExecId, InvalidId, SandboxId, ShellId};
 pub use problem::{ErrorCode, Invalid, Problem};
 pub use resources::Resources;
 pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
+pub use signal::Signal;

@@ -26,6 +26,8 @@ impl Invalid {
 pub enum ErrorCode {
     /// The request breaks a rule; `field` names where.
     InvalidRequest,
+    /// The request comes from where it may not come from, e.g. from a web page of another site.
+    Forbidden,
     /// No such route or object.
     NotFound,
     /// The method is not allowed on this route.
@@ -82,6 +84,7 @@ impl ErrorCode {
     pub fn http_status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
+            Self::Forbidden => 403,
             Self::NotFound
             | Self::SandboxNotFound
             | Self::ExecNotFound
@@ -113,6 +116,7 @@ impl ErrorCode {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SandboxNotFound => "sandbox_not_found",
