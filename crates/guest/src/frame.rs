@@ -257,7 +257,7 @@ mod tests {
     fn a_length_over_the_limit_is_refused_before_its_bytes_arrive() {
         let mut decoder = Decoder::new();
         let mut header = Vec::new();
-        header.extend_from_slice(&(MAX_DATA as u32 + 1).to_le_bytes());
+        header.extend_from_slice(&u32::try_from(MAX_DATA + 1).unwrap().to_le_bytes());
         header.extend_from_slice(&[1, 0, 0, 0, Kind::Data as u8, 0, 0, 0]);
         decoder.push(&header);
         assert_eq!(decoder.next_frame(), Err(FrameError::TooLong { length: MAX_DATA + 1, limit: MAX_DATA }));
