@@ -1,14 +1,45 @@
 //! The native backend: Linux namespaces, cgroups, overlayfs and seccomp, driven by a spawner process.
+//!
+//! ```text
+//!   backend (this process, tokio)            spawner (privileged, one thread)           guest (PID 1 of a sandbox)
+//!   binds sandboxes/<id>/guest.sock ──order, listener──► clone, ids, groups ──go──► mounts, restrictions, exec
+//!            ▲                                                │
+//!            └──────────────── Created, Died, Destroyed ──────┘
+//!   connects to guest.sock ───────────────────────────────────────────────────────────► accepts
+//! ```
+//!
+//! The spawner is out of every path but create and destroy.
+
+mod backend;
+mod capabilities;
+pub(crate) mod cgroup;
+mod kernel;
+mod packet;
+mod running;
+mod spawner;
+mod state;
+mod wire;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use hothouse_domain::{Capabilities, ErrorCode, SandboxId, SandboxSpec};
-use tokio::net::UnixStream;
-use tokio::sync::watch;
+use hothouse_domain::{ErrorCode, SandboxId};
+
+pub use self::backend::NativeBackend;
+pub use self::running::Running;
+pub use self::spawner::spawner_main;
 
 /// The hidden subcommand by which a program that embeds the node runs the spawner: `PROGRAM spawner …`.
 pub const SPAWNER_COMMAND: &str = "spawner";
+
+/// What becomes of sandboxes when nobody drives them any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenOrphaned {
+    /// They live on for the next server on the same home.
+    #[default]
+    LiveOn,
+    /// They end at once: for a node that serves one command.
+    End,
+}
 
 /// How to start the native backend.
 #[derive(Debug, Clone)]
@@ -20,6 +51,62 @@ pub struct NativeOptions {
     /// Name of the cgroup directory to work under, relative to each hierarchy's mount, e.g. `hothouse`. By default
     /// `hothouse` for root, and for others what is delegated to them.
     pub cgroup: Option<String>,
+    /// What becomes of sandboxes when this process is gone.
+    pub when_orphaned: WhenOrphaned,
+}
+
+/// What the spawner is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SpawnerArguments {
+    instance: String,
+    cgroup: Option<String>,
+    when_orphaned: WhenOrphaned,
+}
+
+impl SpawnerArguments {
+    fn to_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![SPAWNER_COMMAND.to_owned(), format!("--instance={}", self.instance)];
+        arguments.extend(self.cgroup.iter().map(|name| format!("--cgroup={name}")));
+        if self.when_orphaned == WhenOrphaned::End {
+            arguments.push("--end-when-orphaned".to_owned());
+        }
+        arguments
+    }
+
+    /// Reads what `to_arguments` wrote; `None` when somebody else called us.
+    fn from_command_line() -> Option<Self> {
+        Self::parse(std::env::args().skip(1))
+    }
+
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        if arguments.next()? != SPAWNER_COMMAND {
+            return None;
+        }
+        let mut parsed = Self { instance: String::new(), cgroup: None, when_orphaned: WhenOrphaned::LiveOn };
+        for argument in arguments {
+            match argument.split_once('=') {
+                Some(("--instance", value)) => parsed.instance = value.to_owned(),
+                Some(("--cgroup", value)) => parsed.cgroup = Some(value.to_owned()),
+                _ if argument == "--end-when-orphaned" => parsed.when_orphaned = WhenOrphaned::End,
+                _ => return None,
+            }
+        }
+        (!parsed.instance.is_empty()).then_some(parsed)
+    }
+}
+
+/// Field 22 of `/proc/PID/stat`: when a process began, in clock ticks since boot. `None` when there is none, or only its
+/// zombie.
+fn process_start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold anything, parentheses too.
+    let rest = &stat[stat.rfind(')')? + 1..];
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Why the backend did not start.
@@ -102,90 +189,33 @@ pub struct DestroyError {
     pub reason: String,
 }
 
-/// The native backend of this machine.
-#[derive(Debug)]
-pub struct NativeBackend {}
-
-/// A sandbox that this backend made.
-#[derive(Debug)]
-pub struct Running {}
-
-/// Runs the spawner: never returns until its driver is gone. Call it from a single-threaded program only.
-pub fn spawner_main() -> ExitCode {
-    unimplemented!()
+/// FNV-1a: the same in every build, unlike the standard library's.
+fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-impl NativeBackend {
-    /// Starts the spawner and finds out what this machine enforces.
-    ///
-    /// # Errors
-    /// [`NativeStartError`] when the machine cannot host sandboxes at all; it says what to do.
-    pub async fn start(_options: NativeOptions) -> Result<Self, NativeStartError> {
-        unimplemented!()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spawner_arguments_survive_the_command_line() {
+        for (cgroup, when_orphaned) in
+            [(None, WhenOrphaned::LiveOn), (Some("a/b".to_owned()), WhenOrphaned::End)]
+        {
+            let arguments = SpawnerArguments { instance: "hh1".to_owned(), cgroup, when_orphaned };
+            assert_eq!(SpawnerArguments::parse(arguments.to_arguments().into_iter()), Some(arguments));
+        }
+        assert_eq!(SpawnerArguments::parse(["run".to_owned()].into_iter()), None);
+        assert_eq!(SpawnerArguments::parse(["spawner".to_owned(), "--x".to_owned()].into_iter()), None);
     }
 
-    /// What this backend enforces on this machine.
-    #[must_use]
-    pub fn capabilities(&self) -> &Capabilities {
-        unimplemented!()
-    }
-
-    /// Makes a sandbox; its guest accepts connections when this returns.
-    ///
-    /// # Errors
-    /// [`CreateError`]; nothing is left behind then.
-    pub async fn create(&self, _id: &SandboxId, _spec: &SandboxSpec) -> Result<Running, CreateError> {
-        unimplemented!()
-    }
-
-    /// Finds the sandboxes that an earlier server left alive, with their specs and creation times, and sweeps what is dead.
-    pub async fn adopt(&self) -> Vec<(Running, SandboxSpec, jiff::Timestamp)> {
-        unimplemented!()
-    }
-}
-
-impl Running {
-    /// Its id.
-    #[must_use]
-    pub fn id(&self) -> &SandboxId {
-        unimplemented!()
-    }
-
-    /// A fresh connection to its guest.
-    ///
-    /// # Errors
-    /// An I/O error when the guest is gone.
-    pub async fn connect(&self) -> std::io::Result<UnixStream> {
-        unimplemented!()
-    }
-
-    /// Becomes `Some(reason)` when its guest is gone.
-    #[must_use]
-    pub fn death(&self) -> watch::Receiver<Option<String>> {
-        unimplemented!()
-    }
-
-    /// Stops every process in it; they keep their memory.
-    ///
-    /// # Errors
-    /// [`FreezeError`].
-    pub async fn freeze(&self) -> Result<(), FreezeError> {
-        unimplemented!()
-    }
-
-    /// Lets its processes run again.
-    ///
-    /// # Errors
-    /// [`FreezeError`].
-    pub async fn thaw(&self) -> Result<(), FreezeError> {
-        unimplemented!()
-    }
-
-    /// Kills every process in it and removes its files and cgroups. Works on a dead or frozen one too.
-    ///
-    /// # Errors
-    /// [`DestroyError`] names what is left.
-    pub async fn destroy(self) -> Result<(), DestroyError> {
-        unimplemented!()
+    #[test]
+    fn the_start_time_of_this_process_is_known_and_that_of_none_is_not() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(process_start_time(own).is_some_and(|time| time > 0));
+        assert_eq!(process_start_time(i32::MAX), None);
     }
 }

@@ -1,0 +1,541 @@
+//! The native backend: the spawner's driver.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hothouse_domain::{Capabilities, SandboxId, SandboxSpec};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+
+use super::cgroup::Layout;
+use super::running::Origin;
+use super::state::{State, StateDirectory, boot};
+use super::wire::{Abilities, Body, CreateOrder, Limits, MAX_PACKET, Order, Overlay, Report, Ticket};
+use super::{
+    CreateError, NativeOptions, NativeStartError, Running, SpawnerArguments, WhenOrphaned, capabilities,
+    packet, process_start_time,
+};
+use crate::image::{Image, ImageStore};
+
+/// How long the spawner may take to come up.
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a process that ends may take to leave its home.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// Restarts of a spawner that ends again at once.
+const RESTARTS: u32 = 5;
+
+/// The native backend of this machine.
+#[derive(Debug)]
+pub struct NativeBackend {
+    inner: Arc<Inner>,
+    capabilities: Capabilities,
+    images: ImageStore,
+    /// Held as long as the backend lives: a home has one.
+    _lock: std::fs::File,
+    /// Ends with the backend.
+    _listener: tokio::task::JoinSet<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    options: NativeOptions,
+    instance: String,
+    boot: String,
+    pub(super) directory: StateDirectory,
+    pub(super) groups: Layout,
+    spawner: watch::Sender<Option<Arc<Spawner>>>,
+    /// Sandboxes that live: who is told of their end.
+    alive: Mutex<HashMap<Ticket, Alive>>,
+}
+
+#[derive(Debug)]
+struct Alive {
+    body: Body,
+    death: watch::Sender<Option<String>>,
+}
+
+/// One spawner process.
+#[derive(Debug)]
+struct Spawner {
+    socket: AsyncFd<OwnedFd>,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<Ticket, oneshot::Sender<Report>>>,
+    layers: tokio::sync::Mutex<HashMap<String, u32>>,
+    process: tokio::sync::Mutex<tokio::process::Child>,
+    pid: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every critical section here leaves its data whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Spawner {
+    /// Starts a spawner and hears what it can do.
+    async fn start(inner: &Inner) -> Result<(Self, Abilities), String> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(|e| format!("making a socket pair: {e}"))?;
+        let arguments = SpawnerArguments {
+            instance: inner.instance.clone(),
+            cgroup: inner.options.cgroup.clone(),
+            when_orphaned: inner.options.when_orphaned,
+        };
+        let process = spawn(inner, &arguments, theirs)
+            .map_err(|e| format!("starting {}: {e}", inner.options.spawner.display()))?;
+        let socket = watch_socket(ours).map_err(|e| format!("watching the spawner: {e}"))?;
+        let spawner = Self {
+            pid: process.id().unwrap_or(0),
+            socket,
+            next: AtomicU64::new(first_ticket()),
+            waiting: Mutex::default(),
+            layers: tokio::sync::Mutex::default(),
+            process: tokio::sync::Mutex::new(process),
+        };
+        let hello = tokio::time::timeout(START_PATIENCE, spawner.receive(&mut vec![0; MAX_PACKET])).await;
+        match hello {
+            Ok(Ok(Some(Report::Ready { abilities }))) => Ok((spawner, abilities)),
+            Ok(Ok(Some(Report::Unable { reason }))) => Err(reason),
+            Ok(Ok(Some(other))) => Err(format!("the spawner began with {other:?}")),
+            Ok(Ok(None)) => {
+                let ended = spawner.process.lock().await.wait().await;
+                Err(format!("the spawner ended at once: {ended:?}"))
+            }
+            Ok(Err(e)) => Err(format!("hearing from the spawner: {e}")),
+            Err(_) => Err(format!("the spawner said nothing for {START_PATIENCE:?}")),
+        }
+    }
+
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Report>> {
+        let got = self
+            .socket
+            .async_io(Interest::READABLE, |socket| packet::receive::<Report>(socket.as_fd(), buffer))
+            .await?;
+        Ok(got.map(|(report, _)| report))
+    }
+
+    async fn send(&self, order: &Order, fd: Option<&OwnedFd>) -> io::Result<()> {
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+        self.socket.async_io(Interest::WRITABLE, |socket| packet::send(socket.as_fd(), order, &fds)).await
+    }
+
+    /// Sends an order and waits for its answer. `Err` says what happened to the order.
+    async fn ask(&self, order: impl FnOnce(Ticket) -> Order, fd: Option<&OwnedFd>) -> Result<Report, String> {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(ticket, sender);
+        if let Err(e) = self.send(&order(ticket), fd).await {
+            lock(&self.waiting).remove(&ticket);
+            return Err(format!("telling the spawner: {e}"));
+        }
+        match answer.await {
+            Ok(Report::Failed { step, reason, .. }) => Err(format!("{step}: {reason}")),
+            Ok(report) => Ok(report),
+            Err(_) => Err("the spawner ended before it answered".to_owned()),
+        }
+    }
+
+    /// The number of a layer, which is registered the first time.
+    async fn layer(&self, path: &str) -> Result<u32, String> {
+        let mut layers = self.layers.lock().await;
+        if let Some(&layer) = layers.get(path) {
+            return Ok(layer);
+        }
+        let path = path.to_owned();
+        match self.ask(|ticket| Order::Register { ticket, path: path.clone() }, None).await? {
+            Report::Registered { layer, .. } => {
+                layers.insert(path, layer);
+                Ok(layer)
+            }
+            other => Err(format!("the spawner answered {other:?}")),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "the safe constructor was deprecated for types that lend out a foreign descriptor"
+)]
+fn watch_socket(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd gives its own descriptor, the same one all its life, and closes it only when dropped.
+    Ok(unsafe { AsyncFd::register(socket) }?)
+}
+
+/// Takes the lock of a home. One that has just been closed is waited for.
+async fn take_lock(home: &std::path::Path) -> Result<std::fs::File, String> {
+    let path = home.join("native.lock");
+    let file = std::fs::File::create(&path).map_err(|e| format!("making {}: {e}", path.display()))?;
+    let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::Error(e)) => return Err(format!("locking {}: {e}", path.display())),
+            Err(std::fs::TryLockError::WouldBlock) if tokio::time::Instant::now() > deadline => {
+                let home = home.display();
+                return Err(format!("another process runs sandboxes in {home}; end it or use another home"));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Starts the program with our socket as its standard input, which takes no code between fork and exec.
+fn spawn(inner: &Inner, arguments: &SpawnerArguments, socket: OwnedFd) -> io::Result<tokio::process::Child> {
+    let mut command = tokio::process::Command::new(&inner.options.spawner);
+    command.args(arguments.to_arguments()).stdin(socket).stdout(Stdio::null()).current_dir("/");
+    // Signals for the server's terminal are not for the spawner: the server tells it what to do.
+    command.process_group(0);
+    command.spawn()
+}
+
+/// Tickets name sandboxes, also those that a later backend finds: each begins where no earlier one has been.
+fn first_ticket() -> Ticket {
+    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(1)
+}
+
+/// Short and the same for the same home: names control groups.
+fn instance_of(home: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let home = std::fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
+    format!("hh{:012x}", super::stable_hash(home.as_os_str().as_bytes()) & 0xffff_ffff_ffff)
+}
+
+impl Inner {
+    /// The spawner; waits while one is being restarted.
+    async fn spawner(&self) -> Result<Arc<Spawner>, String> {
+        let mut current = self.spawner.subscribe();
+        let found = current.wait_for(Option::is_some).await;
+        let found = found.map_err(|_| "the backend has ended".to_owned())?;
+        found.clone().ok_or_else(|| "the spawner is down".to_owned())
+    }
+
+    pub(super) async fn ask(
+        &self,
+        order: impl FnOnce(Ticket) -> Order,
+        fd: Option<&OwnedFd>,
+    ) -> Result<Report, String> {
+        self.spawner().await?.ask(order, fd).await
+    }
+
+    /// No longer listens for this sandbox's end.
+    pub(super) fn forget(&self, key: Ticket) {
+        lock(&self.alive).remove(&key);
+    }
+
+    /// Listens for a sandbox's end from now on.
+    fn remember(&self, body: &Body) -> watch::Sender<Option<String>> {
+        let new = || Alive { body: body.clone(), death: watch::Sender::new(None) };
+        lock(&self.alive).entry(body.key).or_insert_with(new).death.clone()
+    }
+
+    fn died(&self, key: Ticket, reason: String) {
+        if let Some(alive) = lock(&self.alive).get(&key) {
+            alive.death.send_if_modified(|known| {
+                let first = known.is_none();
+                known.get_or_insert(reason);
+                first
+            });
+        }
+    }
+
+    /// Hands reports to those who wait for them, until the spawner ends; then starts another.
+    async fn listen(self: Arc<Self>, mut spawner: Arc<Spawner>) {
+        let mut restarts = 0;
+        let mut buffer = vec![0; MAX_PACKET];
+        loop {
+            match spawner.receive(&mut buffer).await {
+                Ok(Some(report)) => {
+                    restarts = 0;
+                    self.hear(&spawner, report).await;
+                    continue;
+                }
+                Ok(None) => tracing::warn!("the spawner ended; starting another"),
+                Err(e) => tracing::warn!(error = %e, "the spawner cannot be heard; starting another"),
+            }
+            self.spawner.send_replace(None);
+            // Those who wait learn that their order's fate is unknown.
+            lock(&spawner.waiting).clear();
+            self.sweep_half_made().await;
+            spawner = loop {
+                restarts += 1;
+                if restarts > RESTARTS {
+                    tracing::error!("the spawner ended {RESTARTS} times; no sandboxes can be made any more");
+                    return;
+                }
+                match Spawner::start(&self).await {
+                    Ok((spawner, _)) => break Arc::new(spawner),
+                    Err(reason) => tracing::error!(%reason, "starting the spawner"),
+                }
+                tokio::time::sleep(Duration::from_millis(100 << restarts)).await;
+            };
+            let bodies: Vec<Body> = lock(&self.alive).values().map(|alive| alive.body.clone()).collect();
+            for body in bodies {
+                if let Err(e) = spawner.send(&Order::Adopt { body }, None).await {
+                    tracing::error!(error = %e, "telling the new spawner of a sandbox");
+                }
+            }
+            self.spawner.send_replace(Some(Arc::clone(&spawner)));
+        }
+    }
+
+    async fn hear(&self, spawner: &Spawner, report: Report) {
+        let ticket = match &report {
+            Report::Died { key, reason } => return self.died(*key, reason.clone()),
+            Report::Ready { .. } | Report::Unable { .. } => return,
+            Report::Registered { ticket, .. }
+            | Report::Created { ticket, .. }
+            | Report::Failed { ticket, .. }
+            | Report::Destroyed { ticket, .. } => *ticket,
+        };
+        if let Report::Created { body, .. } = &report {
+            // Before whoever asked goes on: its end may be the next report.
+            self.remember(body);
+        }
+        let waiting = lock(&spawner.waiting).remove(&ticket);
+        let unheard = match waiting {
+            Some(sender) => sender.send(report).err(),
+            None => Some(report),
+        };
+        if let Some(Report::Created { body, .. }) = unheard {
+            // Whoever asked has gone; a sandbox that nobody knows of must not live.
+            tracing::warn!(pid = body.pid, "a sandbox was made that nobody waits for; ending it");
+            self.forget(body.key);
+            let ticket = spawner.next.fetch_add(1, Ordering::Relaxed);
+            if let Err(e) = spawner.send(&Order::Destroy { ticket, body }, None).await {
+                tracing::error!(error = %e, "ending a sandbox that nobody waits for");
+            }
+        }
+    }
+
+    /// Ends processes in control groups that no sandbox owns, and removes the groups.
+    async fn sweep_half_made(&self) {
+        // Names carry their spawner's PID; those of the one that runs are in use or in stock.
+        let running =
+            self.spawner.borrow().as_ref().map(|spawner| format!("{}-{}-", self.instance, spawner.pid));
+        let owned: Vec<String> =
+            lock(&self.alive).values().filter_map(|alive| alive.body.group.clone()).collect();
+        for group in self.groups.groups(&format!("{}-", self.instance)) {
+            if !owned.contains(&group) && running.as_ref().is_none_or(|prefix| !group.starts_with(prefix)) {
+                self.sweep_group(&group).await;
+            }
+        }
+    }
+
+    async fn sweep_group(&self, group: &str) {
+        for _ in 0..200 {
+            let left = self.groups.processes(group);
+            for &pid in &left {
+                if let Some(pid) = Pid::from_raw(pid) {
+                    // One that has just ended is what we want.
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            if !left.is_empty() && self.groups.is_frozen(group) {
+                drop(self.groups.set_frozen(group, super::cgroup::Frozen::No));
+            }
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if let Err(e) = self.groups.remove(group) {
+            tracing::warn!(error = %e, group, "removing a left-over control group");
+        }
+    }
+}
+
+impl NativeBackend {
+    /// Starts the spawner and finds out what this machine enforces.
+    ///
+    /// # Errors
+    /// [`NativeStartError`] when the machine cannot host sandboxes at all; it says what to do.
+    pub async fn start(options: NativeOptions) -> Result<Self, NativeStartError> {
+        let home = options.home.clone();
+        std::fs::create_dir_all(&home)
+            .map_err(|e| NativeStartError(format!("making {}: {e}", home.display())))?;
+        let directory = StateDirectory::open(&home)
+            .map_err(|e| NativeStartError(format!("opening {}/sandboxes: {e}", home.display())))?;
+        let lock = take_lock(&home).await.map_err(NativeStartError)?;
+        let groups = Layout::detect(options.cgroup.as_deref());
+        let instance = instance_of(&home);
+        let spawner = watch::Sender::new(None);
+        let inner = Arc::new(Inner {
+            options,
+            instance,
+            boot: boot(),
+            directory,
+            groups,
+            spawner,
+            alive: Mutex::default(),
+        });
+        let (spawner, abilities) = Spawner::start(&inner).await.map_err(NativeStartError)?;
+        let spawner = Arc::new(spawner);
+        inner.spawner.send_replace(Some(Arc::clone(&spawner)));
+        let capabilities = capabilities::describe(&abilities);
+        let idmapped = abilities.idmap.is_ok();
+        let images = tokio::task::spawn_blocking(move || ImageStore::open(&home, idmapped))
+            .await
+            .map_err(|e| NativeStartError(format!("preparing images: {e}")))?
+            .map_err(|e| NativeStartError(format!("preparing images: {e}")))?;
+        let mut listener = tokio::task::JoinSet::new();
+        listener.spawn(Arc::clone(&inner).listen(spawner));
+        let backend = Self { inner, capabilities, images, _lock: lock, _listener: listener };
+        backend.try_out().await.map_err(|e| NativeStartError(e.to_string()))?;
+        Ok(backend)
+    }
+
+    /// Makes a sandbox and destroys it: what cannot work here is said now, step by name.
+    async fn try_out(&self) -> Result<(), CreateError> {
+        let id: SandboxId = format!("trial-{}", std::process::id())
+            .parse()
+            .map_err(|e| CreateError::Unsupported(format!("naming the trial: {e}")))?;
+        let running = self.create(&id, &SandboxSpec::default()).await?;
+        let undone = running.destroy().await;
+        undone.map_err(|e| CreateError::Step {
+            id,
+            step: "ending the trial".to_owned(),
+            reason: e.to_string(),
+        })
+    }
+
+    /// What this backend enforces on this machine.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Makes a sandbox; its guest accepts connections when this returns.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left behind then.
+    pub async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Running, CreateError> {
+        let inner = &self.inner;
+        let step =
+            |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
+        let image = self.images.resolve(&spec.image)?;
+        let spawner = inner.spawner().await.map_err(CreateError::Unsupported)?;
+        let order = self.order(id, spec, &image, &spawner).await?;
+        let listener = inner.directory.make(id).map_err(|e| step("making its directory", e.to_string()))?;
+        let created = spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await;
+        drop(listener);
+        let body = match created {
+            Ok(Report::Created { body, .. }) => body,
+            Ok(other) => return Err(self.give_up(id, step("asking the spawner", format!("{other:?}")))),
+            Err(reason) => return Err(self.give_up(id, step("spawning", reason))),
+        };
+        let death = inner.remember(&body);
+        let running = Running {
+            backend: Arc::clone(inner),
+            id: id.clone(),
+            body: body.clone(),
+            created_at: jiff::Timestamp::now(),
+            origin: Origin::Made,
+            death,
+        };
+        if inner.options.when_orphaned == WhenOrphaned::LiveOn {
+            let state =
+                State { boot: inner.boot.clone(), spec: spec.clone(), created_at: running.created_at, body };
+            if let Err(e) = inner.directory.save(id, &state) {
+                let error = step("writing its state", e.to_string());
+                if let Err(left) = running.destroy().await {
+                    tracing::error!(error = %left, "undoing a failed create");
+                }
+                return Err(error);
+            }
+        }
+        Ok(running)
+    }
+
+    async fn order(
+        &self,
+        id: &SandboxId,
+        spec: &SandboxSpec,
+        image: &Image,
+        spawner: &Spawner,
+    ) -> Result<CreateOrder, CreateError> {
+        let mut overlays = Vec::with_capacity(image.overlays.len());
+        for (target, paths) in &image.overlays {
+            let mut layers = Vec::with_capacity(paths.len());
+            for path in paths {
+                let layer = spawner.layer(path).await;
+                layers.push(
+                    layer.map_err(|reason| CreateError::Image { image: spec.image.to_string(), reason })?,
+                );
+            }
+            overlays.push(Overlay { target: target.clone(), layers });
+        }
+        let resources = &spec.resources;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "validated: 0.01 to 1024 cores"
+        )]
+        let cpu_quota_us = ((resources.cpus * 100_000.0).round() as u64).max(1000);
+        let limits = Limits {
+            cpu_quota_us,
+            memory_bytes: resources.memory_bytes,
+            // The guest is one of them.
+            pids: resources.pids.saturating_add(1),
+            disk_bytes: resources.disk_bytes,
+            disk_inodes: resources.disk_inodes,
+        };
+        let (directories, workdir) = (image.directories.clone(), spec.workdir.clone());
+        Ok(CreateOrder { id: id.to_string(), overlays, directories, workdir, limits })
+    }
+
+    /// Removes what a failed create has made of the directory, and passes its error on.
+    fn give_up(&self, id: &SandboxId, error: CreateError) -> CreateError {
+        if let Err(e) = self.inner.directory.remove(id) {
+            tracing::error!(%id, error = %e, "removing the directory of a failed create");
+        }
+        error
+    }
+
+    /// Finds the sandboxes that an earlier server left alive, with their specs, and sweeps what is dead.
+    pub async fn adopt(&self) -> Vec<(Running, SandboxSpec)> {
+        let inner = &self.inner;
+        let ids = inner.directory.ids().unwrap_or_else(|e| {
+            tracing::error!(error = %e, "listing sandboxes to adopt");
+            Vec::new()
+        });
+        let mut adopted = Vec::new();
+        for id in ids {
+            let state = match inner.directory.load(&id) {
+                Ok(state)
+                    if state.boot == inner.boot
+                        && process_start_time(state.body.pid) == Some(state.body.start_time) =>
+                {
+                    state
+                }
+                Ok(_) | Err(_) => {
+                    if let Err(e) = inner.directory.remove(&id) {
+                        tracing::error!(%id, error = %e, "removing the directory of a dead sandbox");
+                    }
+                    continue;
+                }
+            };
+            if let Err(reason) = self.tell_adopted(&state.body).await {
+                tracing::error!(%id, %reason, "telling the spawner of an adopted sandbox");
+            }
+            let death = inner.remember(&state.body);
+            let (backend, origin) = (Arc::clone(inner), Origin::Adopted);
+            let State { spec, created_at, body, .. } = state;
+            adopted.push((Running { backend, id, body, created_at, origin, death }, spec));
+        }
+        inner.sweep_half_made().await;
+        adopted
+    }
+
+    async fn tell_adopted(&self, body: &Body) -> Result<(), String> {
+        let order = Order::Adopt { body: body.clone() };
+        self.inner.spawner().await?.send(&order, None).await.map_err(|e| e.to_string())
+    }
+}

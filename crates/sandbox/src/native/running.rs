@@ -1,0 +1,154 @@
+//! One sandbox that the native backend made or found again.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hothouse_domain::SandboxId;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use super::backend::Inner;
+use super::cgroup::{Controller, Frozen};
+use super::wire::{Body, Order, Report};
+use super::{DestroyError, FreezeError, process_start_time, state};
+
+/// How long the kernel may take to stop every process of a sandbox.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who made a sandbox, and so who hears first of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Made by the spawner that runs now, which is its parent.
+    Made,
+    /// Found alive: nobody tells us of its end.
+    Adopted,
+}
+
+/// A sandbox that this backend made.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) backend: Arc<Inner>,
+    pub(super) id: SandboxId,
+    pub(super) body: Body,
+    pub(super) created_at: jiff::Timestamp,
+    pub(super) origin: Origin,
+    pub(super) death: watch::Sender<Option<String>>,
+}
+
+impl Running {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &SandboxId {
+        &self.id
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created_at(&self) -> jiff::Timestamp {
+        self.created_at
+    }
+
+    /// A fresh connection to its guest.
+    ///
+    /// # Errors
+    /// An I/O error when the guest is gone.
+    pub async fn connect(&self) -> io::Result<UnixStream> {
+        let connected = state::connect(&self.backend.directory.of(&self.id)).and_then(UnixStream::from_std);
+        if connected.is_err() {
+            self.notice_end();
+        }
+        connected
+    }
+
+    /// Nobody tells us when a guest ends that is not our spawner's child: it is looked up when it does not answer.
+    fn notice_end(&self) {
+        if process_start_time(self.body.pid) != Some(self.body.start_time) {
+            self.death.send_if_modified(|reason| {
+                let first = reason.is_none();
+                reason.get_or_insert_with(|| "the guest is gone".to_owned());
+                first
+            });
+        }
+    }
+
+    /// Becomes `Some(reason)` when its guest is gone.
+    #[must_use]
+    pub fn death(&self) -> watch::Receiver<Option<String>> {
+        if self.origin == Origin::Adopted {
+            self.notice_end();
+        }
+        self.death.subscribe()
+    }
+
+    /// Stops every process in it; they keep their memory.
+    ///
+    /// # Errors
+    /// [`FreezeError`].
+    pub async fn freeze(&self) -> Result<(), FreezeError> {
+        let group = self.group()?;
+        self.set_frozen(group, Frozen::Yes)?;
+        // Writing the file only asks; processes stop when they next leave the kernel.
+        let deadline = tokio::time::Instant::now() + FREEZE_PATIENCE;
+        while !self.backend.groups.is_frozen(group) {
+            if tokio::time::Instant::now() > deadline {
+                self.set_frozen(group, Frozen::No)?;
+                let reason = format!("not all processes stopped within {FREEZE_PATIENCE:?}; thawed again");
+                return Err(FreezeError::Refused { id: self.id.clone(), reason });
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        Ok(())
+    }
+
+    /// Lets its processes run again.
+    ///
+    /// # Errors
+    /// [`FreezeError`].
+    pub async fn thaw(&self) -> Result<(), FreezeError> {
+        self.set_frozen(self.group()?, Frozen::No)
+    }
+
+    /// True when its processes are stopped, by whomever.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.group().is_ok_and(|group| self.backend.groups.is_frozen(group))
+    }
+
+    fn group(&self) -> Result<&str, FreezeError> {
+        self.backend.groups.controller(Controller::Freezer).map_err(FreezeError::Unsupported)?;
+        self.body
+            .group
+            .as_deref()
+            .ok_or_else(|| FreezeError::Unsupported("the sandbox has no control group".to_owned()))
+    }
+
+    fn set_frozen(&self, group: &str, frozen: Frozen) -> Result<(), FreezeError> {
+        let refused = |reason| FreezeError::Refused { id: self.id.clone(), reason };
+        self.backend.groups.set_frozen(group, frozen).map_err(refused)
+    }
+
+    /// Kills every process in it and removes its files and cgroups. Works on a dead or frozen one too.
+    ///
+    /// # Errors
+    /// [`DestroyError`] names what is left.
+    pub async fn destroy(self) -> Result<(), DestroyError> {
+        let failed = |reason: String| DestroyError { id: self.id.clone(), reason };
+        let body = self.body.clone();
+        // Forgotten first: its end is no death.
+        self.backend.forget(self.body.key);
+        let order = |ticket| Order::Destroy { ticket, body: body.clone() };
+        let mut answer = self.backend.ask(order, None).await;
+        if answer.is_err() {
+            // The spawner may have ended in between; the next one finds what is left.
+            answer = self.backend.ask(order, None).await;
+        }
+        match answer {
+            Ok(Report::Destroyed { leftover: None, .. }) => {}
+            Ok(Report::Destroyed { leftover: Some(left), .. }) => return Err(failed(left)),
+            Ok(other) => return Err(failed(format!("the spawner answered {other:?}"))),
+            Err(reason) => return Err(failed(reason)),
+        }
+        self.backend.directory.remove(&self.id).map_err(|e| failed(format!("removing its directory: {e}")))
+    }
+}

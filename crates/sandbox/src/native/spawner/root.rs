@@ -1,0 +1,233 @@
+//! The spawner's own small world: a mount namespace that holds little, so that copying it for each sandbox is cheap.
+//!
+//! ```text
+//! /images/N   a registered layer          /s      where a child mounts its file system
+//! /l/N        where a child puts layers   /dev    the devices of every sandbox
+//! /proc       fully visible, or the kernel refuses a child a /proc of its own
+//! /empty      an empty directory                 /p, /d  where a child prepares its /proc and /dev
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
+    mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree, unmount,
+};
+use rustix::process::pivot_root;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+
+use crate::native::kernel::{Cloned, attr, clone_process, exit_child, set_mount_attributes};
+
+/// At most so many layers in one sandbox.
+pub(super) const MAX_LAYERS: usize = 64;
+
+/// Devices of every sandbox: name, major, minor.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// A step that failed, with its name.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) source: io::Error,
+}
+
+/// Names the step of a failing call.
+pub(super) fn at<E: Into<io::Error>>(name: impl Into<String>) -> impl FnOnce(E) -> Step {
+    move |source| Step { name: name.into(), source: source.into() }
+}
+
+/// Whether the spawner has the machine's own root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Privilege {
+    /// It may map any user id.
+    Root,
+    /// It is root of a user namespace with one id.
+    User,
+}
+
+/// The spawner's two mount namespaces.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) privilege: Privilege,
+    /// All that the machine has mounted: layers are taken from here.
+    machine: OwnedFd,
+    /// The small one, which we live in.
+    small: OwnedFd,
+    layers: u32,
+    /// Whether layers can be idmapped, found out by doing it.
+    pub(super) idmap: Result<(), String>,
+}
+
+#[expect(unsafe_code, reason = "rustix marks unshare unsafe because of CLONE_FILES, which is not used here")]
+pub(super) fn separate(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: namespaces only; no memory or descriptor of this process changes.
+    Ok(unsafe { unshare_unsafe(flags) }?)
+}
+
+/// Becomes root of a user namespace that maps us alone.
+fn become_root_of_own_namespace() -> Result<(), Step> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    separate(UnshareFlags::NEWUSER | UnshareFlags::NEWNS).map_err(at(
+        "making a user namespace (is user.max_user_namespaces 0, or kernel.unprivileged_userns_clone 0?)",
+    ))?;
+    let write = |path: &str, text: String| fs::write(path, text).map_err(at(format!("writing {path}")));
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+fn mkdir(path: &str) -> Result<(), Step> {
+    fs::create_dir(path).map_err(at(format!("making {path}")))
+}
+
+impl World {
+    /// Leaves the machine's mount namespace for a small one.
+    pub(super) fn enter() -> Result<Self, Step> {
+        let privilege = if rustix::process::geteuid().is_root() && separate(UnshareFlags::NEWNS).is_ok() {
+            Privilege::Root
+        } else {
+            become_root_of_own_namespace()?;
+            Privilege::User
+        };
+        // What the machine mounts and unmounts later shows here; nothing of ours shows there.
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+            .map_err(at("making mounts private"))?;
+        let open_ns =
+            || File::open("/proc/self/ns/mnt").map(OwnedFd::from).map_err(at("opening the mount namespace"));
+        let machine = open_ns()?;
+        separate(UnshareFlags::NEWNS).map_err(at("making a second mount namespace"))?;
+        let base = ["/tmp", "/mnt", "/run", "/var"].into_iter().find(|path| Path::new(path).is_dir());
+        let base = base.ok_or_else(|| at("looking for /tmp")(io::Error::from(io::ErrorKind::NotFound)))?;
+        build(base, privilege)?;
+        let idmap = try_idmap(privilege);
+        std::env::set_current_dir(base).map_err(at("entering the small root"))?;
+        pivot_root(".", ".").map_err(at("pivot_root to the small root"))?;
+        unmount(".", UnmountFlags::DETACH).map_err(at("leaving the machine's root"))?;
+        std::env::set_current_dir("/").map_err(at("entering the small root"))?;
+        let small = open_ns()?;
+        Ok(Self { privilege, machine, small, layers: 0, idmap })
+    }
+
+    /// Makes a directory of the machine a layer; gives its number.
+    pub(super) fn register(&mut self, path: &str) -> Result<u32, Step> {
+        let enter = |ns: &OwnedFd| {
+            move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Mount))
+                .map_err(at("changing mount namespace"))
+        };
+        enter(&self.machine)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, path, flags)
+            // In a user namespace, mounts below ours may not be left out.
+            .or_else(|_| open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE))
+            .map_err(at(format!("opening layer {path}")));
+        enter(&self.small)?;
+        let tree = tree?;
+        let number = self.layers;
+        let target = format!("/images/{number}");
+        mkdir(&target)?;
+        move_mount(&tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(at(format!("mounting layer {path}")))?;
+        self.layers += 1;
+        Ok(number)
+    }
+
+    /// A detached copy of a layer whose owners are mapped by `userns`.
+    pub(super) fn idmapped(&self, layer: u32, userns: &OwnedFd) -> Result<OwnedFd, Step> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree =
+            open_tree(CWD, format!("/images/{layer}"), flags).map_err(at("copying a layer's mount"))?;
+        set_mount_attributes(tree.as_fd(), attr::IDMAP, Some(userns.as_fd()))
+            .map_err(at("idmapping a layer"))?;
+        Ok(tree)
+    }
+}
+
+/// Idmaps a copy of /usr by a user namespace made for the purpose.
+fn try_idmap(privilege: Privilege) -> Result<(), String> {
+    if privilege == Privilege::User {
+        return Err("only the machine's root may idmap its mounts".to_owned());
+    }
+    let Cloned::Parent(pid) =
+        clone_process(0x1000_0000, None).map_err(|e| format!("making a user namespace: {e}"))?
+    else {
+        // Lives until it is killed below.
+        rustix::event::pause();
+        exit_child(0);
+    };
+    let attempt = || -> io::Result<()> {
+        fs::write(format!("/proc/{pid}/uid_map"), "0 268435456 65536")?;
+        fs::write(format!("/proc/{pid}/gid_map"), "0 268435456 65536")?;
+        let userns: OwnedFd = File::open(format!("/proc/{pid}/ns/user"))?.into();
+        let tree = open_tree(CWD, "/usr", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        set_mount_attributes(tree.as_fd(), attr::IDMAP, Some(userns.as_fd()))
+    };
+    let outcome = attempt().map_err(|e| format!("the kernel or the file system of /usr cannot idmap: {e}"));
+    let child = rustix::process::Pid::from_raw(pid).expect("a PID is positive");
+    // It waits for nothing but this.
+    let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
+    let _ = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty());
+    outcome
+}
+
+/// Fills the small root on a fresh tmpfs at `base`.
+fn build(base: &str, privilege: Privilege) -> Result<(), Step> {
+    let nothing = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", base, "tmpfs", nothing, c"mode=755,size=1m,nr_inodes=8192")
+        .map_err(at("mounting the small root"))?;
+    for name in ["images", "l", "s", "p", "d", "dev", "proc", "empty"] {
+        mkdir(&format!("{base}/{name}"))?;
+    }
+    for layer in 0..MAX_LAYERS {
+        mkdir(&format!("{base}/l/{layer}"))?;
+    }
+    let proc = format!("{base}/proc");
+    match privilege {
+        Privilege::Root => mount("proc", &proc, "proc", nothing | MountFlags::NOEXEC, None),
+        Privilege::User => mount_bind_recursive("/proc", &proc),
+    }
+    .map_err(at("mounting /proc in the small root"))?;
+    build_devices(&format!("{base}/dev"), privilege)
+}
+
+fn build_devices(dev: &str, privilege: Privilege) -> Result<(), Step> {
+    // No NODEV: the nodes below must work.
+    mount("tmpfs", dev, "tmpfs", MountFlags::NOSUID, c"mode=755,size=64k,nr_inodes=64")
+        .map_err(at("mounting the device template"))?;
+    for (name, major, minor) in DEVICES {
+        let path = format!("{dev}/{name}");
+        let mode = Mode::from_raw_mode(0o666);
+        match privilege {
+            Privilege::Root => {
+                let number = rustix::fs::makedev(major, minor);
+                mknodat(CWD, &path, FileType::CharacterDevice, mode, number)
+                    .map_err(at(format!("making {path}")))?;
+                rustix::fs::chmod(&path, mode).map_err(at(format!("opening up {path}")))?;
+            }
+            Privilege::User => {
+                File::create(&path).map_err(at(format!("making {path}")))?;
+                mount_bind(format!("/dev/{name}"), &path).map_err(at(format!("binding {path}")))?;
+            }
+        }
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        mkdir(&format!("{dev}/{name}"))?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        std::os::unix::fs::symlink(target, format!("{dev}/{name}"))
+            .map_err(at(format!("linking {dev}/{name}")))?;
+    }
+    // Copies of it are read-only too. Devices work on read-only mounts.
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
+    mount_remount(dev, flags, "").map_err(at("making the device template read-only"))
+}

@@ -1,0 +1,129 @@
+//! A sandbox's directory: what a later server needs to find it again.
+//!
+//! ```text
+//! $HOTHOUSE_HOME/sandboxes/<id>/guest.sock   the guest listens here
+//! $HOTHOUSE_HOME/sandboxes/<id>/state.json   written once, when the guest runs
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hothouse_domain::{SandboxId, SandboxSpec};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
+
+use super::wire::Body;
+
+const SOCKET: &str = "guest.sock";
+const STATE: &str = "state.json";
+/// Connections that may wait for the guest to accept them.
+const BACKLOG: i32 = 256;
+
+/// What `state.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Which boot of the machine it was made in: its process is not of any other.
+    #[serde(default)]
+    pub(super) boot: String,
+    pub(super) spec: SandboxSpec,
+    pub(super) created_at: jiff::Timestamp,
+    pub(super) body: Body,
+}
+
+/// Names this boot of the machine.
+pub(super) fn boot() -> String {
+    // Where there is none, all boots look the same and start times alone decide.
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The directory of all sandboxes.
+#[derive(Debug, Clone)]
+pub(super) struct StateDirectory {
+    path: PathBuf,
+}
+
+impl StateDirectory {
+    pub(super) fn open(home: &Path) -> io::Result<Self> {
+        let path = home.join("sandboxes");
+        fs::create_dir_all(&path)?;
+        // Sockets in it lead into sandboxes.
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o700))?;
+        Ok(Self { path })
+    }
+
+    pub(super) fn of(&self, id: &SandboxId) -> PathBuf {
+        self.path.join(id.as_str())
+    }
+
+    /// Makes a sandbox's directory and the socket that its guest will listen on.
+    pub(super) fn make(&self, id: &SandboxId) -> io::Result<OwnedFd> {
+        let dir = self.of(id);
+        fs::create_dir(&dir)?;
+        listen(&dir).inspect_err(|_| {
+            // The error that is reported is the first one.
+            drop(fs::remove_dir_all(&dir));
+        })
+    }
+
+    pub(super) fn save(&self, id: &SandboxId, state: &State) -> io::Result<()> {
+        let text = serde_json::to_vec(state)?;
+        fs::write(self.of(id).join(STATE), text)
+    }
+
+    pub(super) fn load(&self, id: &SandboxId) -> io::Result<State> {
+        let text = fs::read(self.of(id).join(STATE))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    pub(super) fn remove(&self, id: &SandboxId) -> io::Result<()> {
+        let dir = self.of(id);
+        for name in [SOCKET, STATE] {
+            match fs::remove_file(dir.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        match fs::remove_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The ids of all directories.
+    pub(super) fn ids(&self) -> io::Result<Vec<SandboxId>> {
+        let mut ids: Vec<SandboxId> = fs::read_dir(&self.path)?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+/// A name for the socket that fits the 108 bytes of a socket address however long the home is.
+fn short_name(dir: &Path) -> io::Result<(OwnedFd, String)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+    let name = format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd());
+    Ok((dir, name))
+}
+
+fn listen(dir: &Path) -> io::Result<OwnedFd> {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (_dir, name) = short_name(dir)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(name)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Connects to the guest of the sandbox in `dir`.
+pub(super) fn connect(dir: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let (_dir, name) = short_name(dir)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(name)?)?;
+    Ok(socket.into())
+}

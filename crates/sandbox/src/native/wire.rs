@@ -1,0 +1,133 @@
+//! What the backend and its spawner say to each other: one postcard message per packet, file descriptors beside it.
+
+use serde::{Deserialize, Serialize};
+
+/// The longest packet, in bytes.
+pub(crate) const MAX_PACKET: usize = 64 << 10;
+
+/// Ties an answer to its order. That of a create also names the sandbox from then on; a backend begins to count where
+/// no earlier one has been.
+pub(crate) type Ticket = u64;
+
+/// Limits as the kernel takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    /// Microseconds of CPU per 100 ms.
+    pub(crate) cpu_quota_us: u64,
+    pub(crate) memory_bytes: u64,
+    /// Processes and threads, the guest included.
+    pub(crate) pids: u32,
+    pub(crate) disk_bytes: u64,
+    pub(crate) disk_inodes: u64,
+}
+
+/// One overlay of a sandbox's file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Overlay {
+    /// Where it goes, absolute; `/` comes first.
+    pub(crate) target: String,
+    /// Registered layers, topmost first.
+    pub(crate) layers: Vec<u32>,
+}
+
+/// Everything that making one sandbox needs. The packet carries its listening socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CreateOrder {
+    pub(crate) id: String,
+    pub(crate) overlays: Vec<Overlay>,
+    /// Directories that must exist in the root: mount points.
+    pub(crate) directories: Vec<String>,
+    /// Made in the finished root, where the image's links count.
+    pub(crate) workdir: Option<String>,
+    pub(crate) limits: Limits,
+}
+
+/// A sandbox's process and kernel objects, enough to find and end it in a later life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Body {
+    /// The ticket of its create.
+    pub(crate) key: Ticket,
+    /// PID of the guest in the spawner's PID namespace.
+    pub(crate) pid: i32,
+    /// Field 22 of `/proc/PID/stat`: tells a reused PID from the guest.
+    pub(crate) start_time: u64,
+    /// Name of its cgroup below the root, where there is one.
+    pub(crate) group: Option<String>,
+    /// OOM kills that the group had seen before.
+    pub(crate) oom_before: u64,
+    /// Its range of user ids.
+    pub(crate) slot: u32,
+}
+
+/// To the spawner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Make a directory of the host usable as a layer.
+    Register {
+        ticket: Ticket,
+        path: String,
+    },
+    Create {
+        ticket: Ticket,
+        order: CreateOrder,
+    },
+    /// A sandbox of an earlier spawner: its slot and group are taken, its end is watched for. No answer.
+    Adopt {
+        body: Body,
+    },
+    Destroy {
+        ticket: Ticket,
+        body: Body,
+    },
+}
+
+/// From the spawner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// First: it is up, and this is what it can do.
+    Ready {
+        abilities: Abilities,
+    },
+    /// It cannot work here.
+    Unable {
+        reason: String,
+    },
+    Registered {
+        ticket: Ticket,
+        layer: u32,
+    },
+    Created {
+        ticket: Ticket,
+        body: Body,
+    },
+    /// Any order that failed; nothing is left of it.
+    Failed {
+        ticket: Ticket,
+        step: String,
+        reason: String,
+    },
+    /// A guest ended without being told to.
+    Died {
+        key: Ticket,
+        reason: String,
+    },
+    /// `leftover` names what could not be removed.
+    Destroyed {
+        ticket: Ticket,
+        leftover: Option<String>,
+    },
+}
+
+/// What the spawner found that it can do. `Err` carries the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Abilities {
+    pub(crate) uid_range: Result<(), String>,
+    pub(crate) memory: Result<(), String>,
+    pub(crate) swap: Result<(), String>,
+    pub(crate) pids: Result<(), String>,
+    pub(crate) cpu: Result<(), String>,
+    pub(crate) freeze: Result<(), String>,
+    pub(crate) network: Result<(), String>,
+    pub(crate) idmap: Result<(), String>,
+    pub(crate) landlock: Result<u32, String>,
+}
