@@ -5,8 +5,14 @@
 //! again, freezes and destroys sandboxes, and hands back a byte stream to the guest; it knows nothing of execs.
 
 pub mod error;
+mod exec_request;
+mod exec_result;
+mod image;
+mod link;
 pub mod native;
 pub mod node;
+mod phase;
+mod registry;
 pub mod sandbox;
 pub mod stream;
 

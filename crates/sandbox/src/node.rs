@@ -1,12 +1,23 @@
 //! The sandboxes of one machine.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use futures::StreamExt as _;
 use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxSpec};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::error::SandboxError;
-use crate::native::NativeStartError;
-use crate::sandbox::Sandbox;
+use crate::exec_request::fresh;
+use crate::link::LinkCache;
+use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
+use crate::registry::Registry;
+use crate::sandbox::{Command, Origin, Sandbox, Surroundings};
+
+/// How many sandboxes are destroyed at once when a node ends.
+const DESTROY_AT_ONCE: usize = 32;
 
 /// How to start a node.
 #[derive(Debug, Clone)]
@@ -19,6 +30,8 @@ pub struct NodeOptions {
     pub cgroup: Option<String>,
     /// At most so many sandboxes at once.
     pub max_sandboxes: usize,
+    /// What becomes of the sandboxes when this process is killed.
+    pub when_orphaned: WhenOrphaned,
 }
 
 /// Why a node did not start.
@@ -40,36 +53,99 @@ pub enum AtShutdown {
 
 /// The sandboxes of one machine; clones share them.
 #[derive(Debug, Clone)]
-pub struct Node {}
+pub struct Node {
+    inner: Arc<Inner>,
+}
 
-#[allow(unused_variables, clippy::unimplemented, reason = "signatures first; the bodies follow")]
+#[derive(Debug)]
+struct Inner {
+    around: Arc<Surroundings>,
+    registry: Arc<Registry<Sandbox>>,
+    /// Cancelled when the node takes no more requests.
+    closing: CancellationToken,
+}
+
 impl Node {
     /// Starts the backend and adopts the sandboxes that an earlier node on this home left alive.
     ///
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        unimplemented!()
+        let NodeOptions { home, spawner, cgroup, max_sandboxes, when_orphaned } = options;
+        let backend = NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned }).await?;
+        let adopted = backend.adopt().await;
+        let around =
+            Arc::new(Surroundings { backend, links: LinkCache::default(), tasks: TaskTracker::new() });
+        let registry = Arc::new(Registry::new(max_sandboxes));
+        let closing = CancellationToken::new();
+        let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
+        node.sweep_links();
+        for (running, spec) in adopted {
+            node.adopt(running, spec);
+        }
+        Ok(node)
     }
+
+    fn sweep_links(&self) {
+        let (around, closing) = (Arc::clone(&self.inner.around), self.inner.closing.clone());
+        self.inner.around.tasks.spawn(async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = around.links.sweep_forever() => {}
+            }
+        });
+    }
+
+    fn adopt(&self, running: Running, spec: SandboxSpec) {
+        let id = running.id().clone();
+        tracing::info!(sandbox = %id, "adopted");
+        let around = Arc::clone(&self.inner.around);
+        let (sandbox, commands) = Sandbox::new(id.clone(), spec, around);
+        self.inner.registry.adopt(id, sandbox.clone());
+        self.own(sandbox, Origin::Adopted(running), commands);
+    }
+
+    fn own(&self, sandbox: Sandbox, origin: Origin, commands: tokio::sync::mpsc::Receiver<Command>) {
+        let registry = Arc::clone(&self.inner.registry);
+        let forget = move |sandbox: &Sandbox| registry.remove(sandbox.id());
+        self.inner.around.tasks.spawn(sandbox.own(origin, commands, forget));
+    }
+
     /// What the backend enforces here.
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
-        unimplemented!()
+        self.inner.around.backend.capabilities()
     }
-    /// Makes a sandbox.
+
+    /// Makes a sandbox. When the caller gives up waiting, none is left behind.
     ///
     /// # Errors
     /// [`SandboxError`]: invalid spec, id taken, node full, or the backend's reason.
-    pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
-        unimplemented!()
+    pub async fn create(&self, mut spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        if self.inner.closing.is_cancelled() {
+            return Err(SandboxError::ShuttingDown);
+        }
+        spec.validate()?;
+        let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
+        spec.id = Some(id.clone());
+        spec.workdir = Some(crate::exec_request::workdir(&spec));
+        let around = Arc::clone(&self.inner.around);
+        let (sandbox, commands) = Sandbox::new(id.clone(), spec, around);
+        self.inner.registry.reserve(&id, sandbox.clone())?;
+        let (made, result) = oneshot::channel();
+        self.own(sandbox.clone(), Origin::Make(made), commands);
+        result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
+        Ok(sandbox)
     }
+
     /// The sandbox with this id.
     ///
     /// # Errors
     /// [`SandboxError::NotFound`].
     pub fn get(&self, id: &SandboxId) -> Result<Sandbox, SandboxError> {
-        unimplemented!()
+        self.inner.registry.get(id).ok_or_else(|| SandboxError::NotFound(id.to_string()))
     }
+
     /// Sandboxes with ids after `after`, sorted by id, that have all these labels; at most `limit`.
     #[must_use]
     pub fn list(
@@ -78,27 +154,49 @@ impl Node {
         labels: &[(String, String)],
         limit: usize,
     ) -> Vec<SandboxInfo> {
-        unimplemented!()
+        let page = self.inner.registry.page(after, limit, |sandbox| sandbox.has_labels(labels));
+        page.iter().map(Sandbox::info).collect()
     }
-    /// How many sandboxes there are.
+
+    /// How many sandboxes there are, those included that are being made or removed.
     #[must_use]
     pub fn len(&self) -> usize {
-        unimplemented!()
+        self.inner.registry.len()
     }
+
     /// True when there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Destroys a sandbox; returns when nothing of it is left.
+
+    /// Destroys a sandbox; returns when nothing of it is left. It goes on when the caller gives up waiting.
     ///
     /// # Errors
     /// [`SandboxError`]: no such sandbox, or what could not be removed.
     pub async fn delete(&self, id: &SandboxId) -> Result<(), SandboxError> {
-        unimplemented!()
+        self.get(id)?.command(Command::Destroy).await
     }
-    /// Ends the node.
+
+    /// Ends the node: no more sandboxes are made, and those that there are live on or are destroyed. Returns when all
+    /// that the node had under way has ended.
     pub async fn shutdown(&self, at_shutdown: AtShutdown) {
-        unimplemented!()
+        self.inner.closing.cancel();
+        let sandboxes = self.inner.registry.all();
+        futures::stream::iter(sandboxes)
+            .for_each_concurrent(DESTROY_AT_ONCE, |sandbox| async move {
+                match at_shutdown {
+                    AtShutdown::Leave => sandbox.leave().await,
+                    AtShutdown::Destroy => match sandbox.command(Command::Destroy).await {
+                        Ok(()) | Err(SandboxError::NotFound(_)) => {}
+                        Err(error) => {
+                            tracing::error!(sandbox = %sandbox.id(), %error, "not all of it was removed");
+                        }
+                    },
+                }
+            })
+            .await;
+        self.inner.around.tasks.close();
+        self.inner.around.tasks.wait().await;
     }
 }

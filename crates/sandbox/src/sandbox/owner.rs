@@ -1,0 +1,297 @@
+//! The one task that owns a sandbox's life: it makes it, watches for its death, freezes, thaws and destroys it, one
+//! thing at a time.
+
+use std::time::{Duration, Instant};
+
+use hothouse_domain::SandboxPhase;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Sandbox;
+use crate::error::SandboxError;
+use crate::link::{LinkError, locked};
+use crate::native::Running;
+
+/// How long a freeze waits for the guest to read the requests that were sent before.
+const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// A step of a sandbox's life that somebody asks for; told when it is done.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Freeze(Asker),
+    Thaw(Asker),
+    Destroy(Asker),
+    /// The node ends and leaves the sandbox alive.
+    Leave,
+}
+
+/// How often an adopted sandbox is looked at, whether it lives.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Where a sandbox comes from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// It is to be made; the sender is told how that went.
+    Make(Asker),
+    /// An earlier node made it.
+    Adopted(Running),
+}
+
+/// Who asked for a step.
+type Asker = oneshot::Sender<Result<(), SandboxError>>;
+/// Who asked, and what to tell them.
+type Answer = (Asker, Result<(), SandboxError>);
+
+/// What the owner does after a command.
+enum Then {
+    GoOn,
+    /// Nothing more; the sandbox lives on without it.
+    Leave,
+    /// Nothing more; the sandbox is gone. Who asked is told once it is forgotten too, so that it does not find it again.
+    Forget(Option<Answer>),
+}
+
+impl Sandbox {
+    /// The owner task. Ends when the sandbox is gone or left; `forget` is called then when it is gone.
+    pub(crate) async fn own(
+        self,
+        origin: Origin,
+        mut commands: mpsc::Receiver<Command>,
+        forget: impl FnOnce(&Self) + Send,
+    ) {
+        let mut looks = None;
+        let mut death = match origin {
+            Origin::Adopted(running) => {
+                let (death, frozen) = (running.death(), running.is_frozen());
+                let _only = self.inner.created_at.set(running.created_at());
+                *self.inner.running.write().await = Some(running);
+                self.step(SandboxPhase::Running);
+                if frozen {
+                    self.step(SandboxPhase::Frozen);
+                }
+                looks = Some(tokio::time::interval(LOOK_EVERY));
+                death
+            }
+            Origin::Make(made) => match self.make(made).await {
+                Ok(death) => death,
+                Err(failed) => return self.end(forget, failed),
+            },
+        };
+        loop {
+            let command = tokio::select! {
+                biased;
+                command = commands.recv() => command,
+                reason = died(&mut death), if !self.is_dead() => {
+                    self.die(reason);
+                    continue;
+                }
+                () = next_look(&mut looks), if !self.is_dead() => {
+                    self.look().await;
+                    continue;
+                }
+            };
+            let Some(command) = command else { return };
+            match self.obey(command).await {
+                Then::GoOn => {}
+                Then::Leave => return,
+                Then::Forget(asked) => return self.end(forget, asked),
+            }
+        }
+    }
+
+    fn end(&self, forget: impl FnOnce(&Self), asked: Option<Answer>) {
+        forget(self);
+        if let Some((asker, result)) = asked {
+            self.answer(asker, result);
+        }
+    }
+
+    /// Has the backend look whether the guest lives: nobody tells it of the end of one that an earlier node made.
+    pub(super) async fn look(&self) {
+        if let Some(running) = self.inner.running.read().await.as_ref() {
+            drop(running.death());
+        }
+    }
+
+    /// Makes it and hands it over; an error when that failed, with whom to tell, or when nobody wants it any more.
+    async fn make(&self, made: Asker) -> Result<watch::Receiver<Option<String>>, Option<Answer>> {
+        let begin = Instant::now();
+        let running = match self.inner.around.backend.create(&self.inner.id, &self.inner.spec).await {
+            Ok(running) => running,
+            Err(error) => {
+                self.step(SandboxPhase::Destroying);
+                return Err(Some((made, Err(error.into()))));
+            }
+        };
+        let death = running.death();
+        // Each of these is set once: this is the only task that sets them.
+        let _only = self.inner.created_at.set(running.created_at());
+        *self.inner.running.write().await = Some(running);
+        self.step(SandboxPhase::Running);
+        let _only = self.inner.create_s.set(begin.elapsed().as_secs_f64());
+        // A caller that went away will never learn the id, so nobody would ever delete it.
+        if made.send(Ok(())).is_err() {
+            if let Err(error) = self.destroy().await {
+                tracing::error!(sandbox = %self.inner.id, %error, "a sandbox that nobody wants left something behind");
+            }
+            return Err(None);
+        }
+        Ok(death)
+    }
+
+    async fn obey(&self, command: Command) -> Then {
+        match command {
+            Command::Freeze(done) => {
+                let result = self.freeze_now().await;
+                self.answer(done, result);
+                Then::GoOn
+            }
+            Command::Thaw(done) => {
+                let result = self.thaw_now().await;
+                self.answer(done, result);
+                Then::GoOn
+            }
+            Command::Destroy(done) => {
+                let result = self.destroy().await;
+                Then::Forget(Some((done, result)))
+            }
+            Command::Leave => {
+                self.fail_link("the node is shutting down");
+                // The backend finds it again by what is on disk.
+                *self.inner.running.write().await = None;
+                Then::Leave
+            }
+        }
+    }
+
+    async fn freeze_now(&self) -> Result<(), SandboxError> {
+        match self.inner.gate.phase() {
+            SandboxPhase::Frozen => return Ok(()),
+            SandboxPhase::Running => {}
+            SandboxPhase::Dead { .. } | SandboxPhase::Creating | SandboxPhase::Destroying => {
+                return self.inner.gate.enter(&self.inner.id).map(drop);
+            }
+        }
+        self.step(SandboxPhase::Frozen);
+        let read = async {
+            self.inner.gate.quiet().await;
+            self.settle().await
+        };
+        let all_read = matches!(tokio::time::timeout(READ_WITHIN, read).await, Ok(Ok(())));
+        let frozen = match self.inner.running.read().await.as_ref() {
+            Some(running) => running.freeze().await.map_err(SandboxError::from),
+            None => Err(SandboxError::NotFound(self.inner.id.to_string())),
+        };
+        if frozen.is_err() {
+            self.step(SandboxPhase::Running);
+            return frozen;
+        }
+        let link = locked(&self.inner.link).clone();
+        if let (false, Some(link)) = (all_read, link) {
+            link.fail_unanswered();
+        }
+        Ok(())
+    }
+
+    async fn thaw_now(&self) -> Result<(), SandboxError> {
+        match self.inner.gate.phase() {
+            SandboxPhase::Running => return Ok(()),
+            SandboxPhase::Frozen => {}
+            SandboxPhase::Dead { .. } | SandboxPhase::Creating | SandboxPhase::Destroying => {
+                return self.inner.gate.enter(&self.inner.id).map(drop);
+            }
+        }
+        match self.inner.running.read().await.as_ref() {
+            Some(running) => running.thaw().await?,
+            None => return Err(SandboxError::NotFound(self.inner.id.to_string())),
+        }
+        self.step(SandboxPhase::Running);
+        Ok(())
+    }
+
+    async fn destroy(&self) -> Result<(), SandboxError> {
+        self.step(SandboxPhase::Destroying);
+        self.fail_link("the sandbox was deleted");
+        match self.inner.running.write().await.take() {
+            Some(running) => Ok(running.destroy().await?),
+            None => Ok(()),
+        }
+    }
+
+    fn die(&self, reason: String) {
+        tracing::info!(sandbox = %self.inner.id, reason, "sandbox died");
+        self.step(SandboxPhase::Dead { reason });
+        self.fail_link("the sandbox died");
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.inner.gate.phase(), SandboxPhase::Dead { .. })
+    }
+
+    fn fail_link(&self, reason: &str) {
+        let link = locked(&self.inner.link).take();
+        if let Some(link) = link {
+            link.fail(&LinkError::Lost(reason.to_owned()));
+        }
+    }
+
+    /// Takes a step that this task, the only one to take steps, knows to be legal.
+    fn step(&self, next: SandboxPhase) {
+        if let Err(error) = self.inner.gate.step(next) {
+            tracing::error!(sandbox = %self.inner.id, %error, "illegal step");
+            debug_assert!(false, "{error}");
+        }
+    }
+
+    fn answer(&self, done: Asker, result: Result<(), SandboxError>) {
+        if let Err(Err(error)) = done.send(result) {
+            tracing::warn!(sandbox = %self.inner.id, %error, "a step failed whose caller has left");
+        }
+    }
+
+    /// Stops every process in it; they keep their memory. One that is frozen stays so.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: this machine has no freezer, dead.
+    pub async fn freeze(&self) -> Result<(), SandboxError> {
+        self.command(Command::Freeze).await
+    }
+
+    /// Lets its processes run again. One that runs goes on.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::freeze`].
+    pub async fn thaw(&self) -> Result<(), SandboxError> {
+        self.command(Command::Thaw).await
+    }
+
+    /// Asks the owner for a step and waits until it is done.
+    pub(crate) async fn command(&self, command: impl FnOnce(Asker) -> Command) -> Result<(), SandboxError> {
+        let (done, result) = oneshot::channel();
+        let gone = || SandboxError::NotFound(self.inner.id.to_string());
+        self.inner.commands.send(command(done)).await.map_err(|_| gone())?;
+        result.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Lets go of it without ending it.
+    pub(crate) async fn leave(&self) {
+        // An owner that has ended has nothing to let go of.
+        let _gone = self.inner.commands.send(Command::Leave).await;
+    }
+}
+
+/// Waits for the reason of a death.
+async fn died(death: &mut watch::Receiver<Option<String>>) -> String {
+    match death.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        Err(_) => "its backend is gone".to_owned(),
+    }
+}
+
+async fn next_look(looks: &mut Option<tokio::time::Interval>) {
+    match looks {
+        Some(looks) => {
+            looks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
