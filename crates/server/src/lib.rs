@@ -1,1 +1,34 @@
-//! placeholder
+//! The HTTP API of a node.
+//!
+//! This crate checks requests, converts them to calls of [`hothouse_sandbox`], and writes the answers; it holds no logic
+//! of its own. Every error is an RFC 9457 problem document with a stable code. One file per noun: `sandboxes`, `execs`,
+//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`.
+//!
+//! [`Server::bind`] opens the socket, [`Server::serve`] runs until it is told to stop.
+
+mod app;
+mod archives;
+mod body;
+mod connection;
+mod execs;
+mod files;
+mod health;
+mod limits;
+mod linger;
+mod metrics;
+mod openapi;
+mod origin;
+mod problem;
+mod query;
+mod router;
+mod sandboxes;
+mod server;
+mod shells;
+mod span;
+mod streams;
+mod target;
+mod terminal;
+
+pub use limits::ServerLimits;
+pub use openapi::openapi_json;
+pub use server::{BindError, Server, ServerOptions};

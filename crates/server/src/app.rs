@@ -1,0 +1,102 @@
+//! What every handler shares.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hothouse_domain::ErrorCode;
+use hothouse_sandbox::Node;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::ServerLimits;
+use crate::metrics::Metrics;
+use crate::problem::Refusal;
+
+/// The shared state; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Shared>);
+
+/// The parts of the shared state.
+pub(crate) struct Shared {
+    pub(crate) node: Node,
+    pub(crate) limits: ServerLimits,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the server takes no more work; followers end then, running requests get a grace.
+    pub(crate) draining: CancellationToken,
+    /// Terminals, which outlive the request that opened them.
+    pub(crate) terminals: TaskTracker,
+    /// Where web pages and DNS names are checked; see `origin`.
+    pub(crate) exposure: Exposure,
+    /// Begins the ids of this server's requests.
+    pub(crate) request_prefix: String,
+    pub(crate) request_count: AtomicU64,
+    streams: Arc<Semaphore>,
+}
+
+/// Who can reach the listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exposure {
+    /// Programs of this machine.
+    Loopback,
+    /// Other machines too.
+    Network,
+}
+
+impl Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// The state of a new server.
+    pub(crate) fn new(node: Node, limits: ServerLimits, exposure: Exposure) -> Self {
+        let streams = Arc::new(Semaphore::new(limits.max_streams));
+        // Time and process number tell servers apart in shared logs; the ids are names, not secrets.
+        let now = jiff::Timestamp::now().as_millisecond();
+        Self(Arc::new(Shared {
+            node,
+            limits,
+            metrics: Metrics::new(),
+            draining: CancellationToken::new(),
+            terminals: TaskTracker::new(),
+            exposure,
+            request_prefix: format!("{:x}-{:x}", now & 0xffff_ffff, std::process::id()),
+            request_count: AtomicU64::new(0),
+            streams,
+        }))
+    }
+
+    /// A place among the followed execs and terminals; it is free again when the permit is dropped.
+    pub(crate) fn stream_permit(&self) -> Result<StreamPermit, Refusal> {
+        if self.draining.is_cancelled() {
+            return Err(Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down"));
+        }
+        let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
+            let limit = self.limits.max_streams;
+            return Err(Refusal::new(
+                ErrorCode::LimitExceeded,
+                format!(
+                    "{limit} execs and terminals are followed already, the server's limit; try again later"
+                ),
+            ));
+        };
+        self.metrics.streams.inc();
+        Ok(StreamPermit { _permit: permit, app: self.clone() })
+    }
+}
+
+/// One place among the followed execs and terminals.
+pub(crate) struct StreamPermit {
+    _permit: OwnedSemaphorePermit,
+    app: App,
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        self.app.metrics.streams.dec();
+    }
+}

@@ -1,0 +1,164 @@
+//! Connections: taken one by one, bounded in number, closed in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hothouse_domain::ErrorCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::linger::Linger;
+use crate::problem::Refusal;
+
+/// Pause after the kernel had no descriptor or memory for a connection: the next try would fail at once too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time for telling a client that there are too many connections.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// The connections of one server.
+pub(crate) struct Connections {
+    app: App,
+    router: Router,
+    http: http1::Builder,
+    tasks: TaskTracker,
+    /// Cancelled when the grace is over.
+    closing: CancellationToken,
+}
+
+impl Connections {
+    /// No connections yet.
+    pub(crate) fn new(app: App, router: Router) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(app.limits.head_timeout)
+            .max_buf_size(app.limits.head_bytes.max(8192))
+            .half_close(false)
+            .keep_alive(true);
+        Self { app, router, http, tasks: TaskTracker::new(), closing: CancellationToken::new() }
+    }
+
+    /// Takes connections until the server drains.
+    pub(crate) async fn accept(&self, listener: &TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.app.draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.take(socket, peer),
+                Err(error) if is_of_the_peer(&error) => {
+                    tracing::debug!(%error, "a connection broke before it was taken");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot take connections; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, socket: TcpStream, peer: SocketAddr) {
+        if self.tasks.len() >= self.app.limits.max_connections {
+            self.app.metrics.connections_refused.inc();
+            // Not counted among the connections, and over within its time.
+            self.tasks.spawn(refuse(socket, self.app.limits.max_connections));
+            return;
+        }
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "small answers may be delayed");
+        }
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection =
+            self.http.serve_connection(TokioIo::new(Linger::new(socket)), service).with_upgrades();
+        let (app, closing) = (self.app.clone(), self.closing.clone());
+        self.tasks.spawn(async move {
+            let _open = Open::new(&app);
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = app.draining.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection => ended,
+                        () = closing.cancelled() => Ok(()),
+                    }
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "a connection broke");
+            }
+        });
+    }
+
+    /// Lets running requests and terminals end, at most for the grace, then closes what is left.
+    pub(crate) async fn finish(self) {
+        self.tasks.close();
+        self.app.terminals.close();
+        let ended = async {
+            self.tasks.wait().await;
+            self.app.terminals.wait().await;
+        };
+        if tokio::time::timeout(self.app.limits.grace, ended).await.is_err() {
+            tracing::warn!(connections = self.tasks.len(), "the grace is over; closing the rest");
+            self.closing.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// Counts an open connection as long as it lives.
+struct Open<'a>(&'a App);
+
+impl<'a> Open<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics.connections.inc();
+        Self(app)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+    }
+}
+
+/// True for errors of one connection; the others are of this machine.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Says that there are too many connections, without reading what the client wants.
+async fn refuse(socket: TcpStream, limit: usize) {
+    let mut socket = Linger::new(socket);
+    let detail = format!("{limit} connections are open, the server's limit; try again later");
+    let refusal = Refusal::new(ErrorCode::LimitExceeded, detail);
+    let status = refusal.0.status;
+    let body = serde_json::to_string(&refusal.0).unwrap_or_default();
+    let media_type = crate::problem::PROBLEM_JSON;
+    let answer = format!(
+        "HTTP/1.1 {status} Too Many Requests\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\nRetry-After: 1\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let said = async {
+        socket.write_all(answer.as_bytes()).await?;
+        socket.shutdown().await
+    };
+    match tokio::time::timeout(REFUSAL_TIME, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a refused client was gone"),
+        Err(_elapsed) => tracing::debug!("a refused client did not listen"),
+    }
+}

@@ -1,0 +1,171 @@
+//! What the server counts, in the Prometheus text format.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hothouse_domain::{ErrorCode, ExecResult, Outcome};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::App;
+use crate::problem::Refusal;
+
+/// Upper bounds of the latency buckets, in seconds.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// A label value that lives as long as the program, so that counting copies no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Name(&'static str);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        encoder.write_str(self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: Name,
+    route: Name,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: Name,
+}
+
+/// The server's counters.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    creates: Family<OutcomeLabels, Counter>,
+    execs: Family<OutcomeLabels, Counter>,
+    sandboxes: Gauge,
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
+    pub(crate) streams: Gauge,
+}
+
+fn latency_histogram() -> Histogram {
+    Histogram::new(LATENCY_BUCKETS)
+}
+
+impl Metrics {
+    /// All counters at zero.
+    pub(crate) fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("hothouse"),
+            requests: Family::default(),
+            latency: Family::new_with_constructor(latency_histogram),
+            creates: Family::default(),
+            execs: Family::default(),
+            sandboxes: Gauge::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+            streams: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("http_requests", "Requests answered", metrics.requests.clone());
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to its answer's head",
+            Unit::Seconds,
+            metrics.latency.clone(),
+        );
+        registry.register("sandbox_creates", "Sandboxes asked for, by how it went", metrics.creates.clone());
+        registry.register(
+            "execs",
+            "Execs that ended while a client waited, by outcome",
+            metrics.execs.clone(),
+        );
+        registry.register("sandboxes", "Sandboxes on this node", metrics.sandboxes.clone());
+        registry.register("http_connections", "Open connections", metrics.connections.clone());
+        registry.register(
+            "http_connections_refused",
+            "Connections over the limit",
+            metrics.connections_refused.clone(),
+        );
+        registry.register("streams", "Followed execs and open terminals", metrics.streams.clone());
+        metrics
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn request(
+        &self,
+        method: &axum::http::Method,
+        route: &'static str,
+        status: u16,
+        took: Duration,
+    ) {
+        let labels = RequestLabels { method: Name(method_name(method)), route: Name(route), status };
+        self.requests.get_or_create(&labels).inc();
+        self.latency.get_or_create(&RouteLabels { route: Name(route) }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a create: made, or why not.
+    pub(crate) fn create(&self, result: Result<(), ErrorCode>) {
+        let outcome = Name(result.err().map_or("created", ErrorCode::as_str));
+        self.creates.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts an exec that ended, unless it was counted before.
+    pub(crate) fn exec(&self, result: &ExecResult) {
+        if result.replayed {
+            return;
+        }
+        let outcome = Name(match result.outcome {
+            Outcome::Exited { code: 0 } => "exited_zero",
+            Outcome::Exited { .. } => "exited_nonzero",
+            Outcome::Signalled { .. } => "signalled",
+            Outcome::TimedOut => "timed_out",
+            Outcome::OomKilled => "oom_killed",
+            Outcome::FailedToStart { .. } => "failed_to_start",
+            Outcome::Lost { .. } => "lost",
+        });
+        self.execs.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+}
+
+/// Methods as label values; a made-up method must not make a new time series.
+fn method_name(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}
+
+/// Counters in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "server", responses(
+    (status = 200, description = "Counters", body = String, content_type = "application/openmetrics-text"),
+))]
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    app.metrics.sandboxes.set(i64::try_from(app.node.len()).unwrap_or(i64::MAX));
+    let mut text = String::with_capacity(16 << 10);
+    if let Err(error) = encode(&mut text, &app.metrics.registry) {
+        let detail = format!("the counters could not be written: {error}");
+        return Refusal::new(ErrorCode::Internal, detail).into_response();
+    }
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], text).into_response()
+}

@@ -1,0 +1,62 @@
+//! The API's own description.
+
+use std::sync::LazyLock;
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa::OpenApi;
+
+use crate::{archives, execs, files, health, metrics, sandboxes, shells, terminal};
+
+/// Written once, when somebody first asks.
+static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Hothouse",
+        description = "Isolated sandboxes. Every error is an RFC 9457 problem document with a stable `code`; unknown \
+                       fields and parameters are refused.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        contact(name = "Hothouse"),
+    ),
+    servers((url = "/")),
+    tags(
+        (name = "sandboxes", description = "Isolated places"),
+        (name = "execs", description = "Commands in a sandbox"),
+        (name = "shells", description = "Live shells that keep their directory and variables"),
+        (name = "files", description = "Files of a sandbox"),
+        (name = "server", description = "The server itself"),
+    ),
+    paths(
+        sandboxes::create, sandboxes::list, sandboxes::get, sandboxes::delete, sandboxes::freeze, sandboxes::thaw,
+        execs::run, execs::list, execs::get, execs::output, execs::stream, execs::stdin, execs::signal, execs::resize,
+        terminal::open,
+        shells::open, shells::list, shells::run, shells::interrupt, shells::close,
+        files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
+        archives::download, archives::upload, archives::patch,
+        health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,
+    ),
+    components(schemas(terminal::TerminalInput, terminal::TerminalOutput)),
+)]
+struct Api;
+
+/// The OpenAPI document of this server as JSON, ending in a newline; `api/openapi.json` is a copy of it.
+///
+/// # Panics
+/// Never: the document is made of constants, and a test makes it.
+#[must_use]
+pub fn openapi_json() -> String {
+    let mut text =
+        Api::openapi().to_pretty_json().expect("the document is made of constants that can be written");
+    text.push('\n');
+    text
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "server", responses(
+    (status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"),
+))]
+pub(crate) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], TEXT.as_str()).into_response()
+}

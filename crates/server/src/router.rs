@@ -1,0 +1,96 @@
+//! Which handler answers which route.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+
+use crate::app::App;
+use crate::{archives, execs, files, health, metrics, openapi, problem, sandboxes, shells, span, terminal};
+
+/// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
+pub(crate) const ROUTES: &[&str] = &[
+    "/v1/sandboxes/{sandbox_id}/exec",
+    "/v1/sandboxes",
+    "/v1/sandboxes/{sandbox_id}",
+    "/v1/sandboxes/{sandbox_id}/shells/{shell_id}/run",
+    "/v1/sandboxes/{sandbox_id}/freeze",
+    "/v1/sandboxes/{sandbox_id}/thaw",
+    "/v1/sandboxes/{sandbox_id}/execs",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}/output",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}/stream",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}/stdin",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}/signal",
+    "/v1/sandboxes/{sandbox_id}/execs/{exec_id}/resize",
+    "/v1/sandboxes/{sandbox_id}/terminal",
+    "/v1/sandboxes/{sandbox_id}/shells",
+    "/v1/sandboxes/{sandbox_id}/shells/{shell_id}",
+    "/v1/sandboxes/{sandbox_id}/shells/{shell_id}/interrupt",
+    "/v1/sandboxes/{sandbox_id}/files",
+    "/v1/sandboxes/{sandbox_id}/files/stat",
+    "/v1/sandboxes/{sandbox_id}/files/list",
+    "/v1/sandboxes/{sandbox_id}/files/mkdir",
+    "/v1/sandboxes/{sandbox_id}/files/rename",
+    "/v1/sandboxes/{sandbox_id}/archive",
+    "/v1/sandboxes/{sandbox_id}/patch",
+    "/v1/capabilities",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/",
+];
+
+/// All routes of a server. Paths stand in full: a nested router would rewrite the URI of every request.
+pub(crate) fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list))
+        .route("/v1/sandboxes/{sandbox_id}", get(sandboxes::get).delete(sandboxes::delete))
+        .route("/v1/sandboxes/{sandbox_id}/freeze", post(sandboxes::freeze))
+        .route("/v1/sandboxes/{sandbox_id}/thaw", post(sandboxes::thaw))
+        .route("/v1/sandboxes/{sandbox_id}/exec", post(execs::run))
+        .route("/v1/sandboxes/{sandbox_id}/execs", get(execs::list))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}", get(execs::get))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/output", get(execs::output))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/stream", get(execs::stream))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/stdin", post(execs::stdin))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/signal", post(execs::signal))
+        .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/resize", post(execs::resize))
+        .route("/v1/sandboxes/{sandbox_id}/terminal", get(terminal::open))
+        .route("/v1/sandboxes/{sandbox_id}/shells", post(shells::open).get(shells::list))
+        .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}", delete(shells::close))
+        .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}/run", post(shells::run))
+        .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}/interrupt", post(shells::interrupt))
+        .route("/v1/sandboxes/{sandbox_id}/files", get(files::read).put(files::write).delete(files::remove))
+        .route("/v1/sandboxes/{sandbox_id}/files/stat", get(files::stat))
+        .route("/v1/sandboxes/{sandbox_id}/files/list", get(files::list))
+        .route("/v1/sandboxes/{sandbox_id}/files/mkdir", post(files::mkdir))
+        .route("/v1/sandboxes/{sandbox_id}/files/rename", post(files::rename))
+        .route("/v1/sandboxes/{sandbox_id}/archive", get(archives::download).put(archives::upload))
+        .route("/v1/sandboxes/{sandbox_id}/patch", post(archives::patch))
+        .route("/v1/capabilities", get(health::capabilities))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/openapi.json", get(openapi::openapi))
+        .route("/", get(health::hello))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(from_fn_with_state(app.clone(), span::observe))
+        .with_state(app)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ROUTES;
+
+    #[test]
+    fn every_route_is_in_the_specification_and_no_other() {
+        let specification: serde_json::Value = serde_json::from_str(&crate::openapi_json()).unwrap();
+        let described: BTreeSet<&str> =
+            specification["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(described, ROUTES.iter().copied().collect());
+    }
+}

@@ -1,0 +1,97 @@
+//! Around every request: its id, its span, its counters, and the line in the log.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hothouse_domain::id::check_name;
+use tracing::{Instrument, Span};
+
+use crate::app::App;
+use crate::origin;
+use crate::router::ROUTES;
+
+/// Names a request in the log and in the answer; a client may choose it.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The status that is counted when the client went away before the answer.
+const CLIENT_WENT_AWAY: u16 = 499;
+/// The route of requests that fit none.
+const NO_ROUTE: &str = "none";
+
+/// Runs one request.
+pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = request_id(&app, &request);
+    let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, |path| route_name(path.as_str()));
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        method = %request.method(),
+        path = request.uri().path(),
+    );
+    let mut record = Record {
+        app: &app,
+        method: request.method().clone(),
+        route,
+        started: Instant::now(),
+        span: &span,
+        answered: false,
+    };
+    let answer = async {
+        match origin::check(app.exposure, request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        }
+    };
+    let mut response = answer.instrument(span.clone()).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    record.answered(response.status().as_u16());
+    response
+}
+
+/// The client's id when it is a name, or a new one.
+fn request_id(app: &App, request: &Request) -> HeaderValue {
+    if let Some(given) = request.headers().get(&REQUEST_ID)
+        && given.to_str().is_ok_and(|text| check_name(text).is_ok())
+    {
+        return given.clone();
+    }
+    let count = app.request_count.fetch_add(1, Ordering::Relaxed);
+    HeaderValue::try_from(format!("{}-{count:x}", app.request_prefix))
+        .unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+/// The same text with the life of the program, so that counting needs no copy.
+fn route_name(path: &str) -> &'static str {
+    ROUTES.iter().find(|route| **route == path).copied().unwrap_or(NO_ROUTE)
+}
+
+/// Counts and logs the request when it is answered, or when its client goes away before that.
+struct Record<'a> {
+    app: &'a App,
+    method: Method,
+    route: &'static str,
+    started: Instant,
+    span: &'a Span,
+    answered: bool,
+}
+
+impl Record<'_> {
+    fn answered(&mut self, status: u16) {
+        self.answered = true;
+        let took = self.started.elapsed();
+        self.app.metrics.request(&self.method, self.route, status, took);
+        let latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(parent: self.span, status, latency_us, "answered");
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.answered(CLIENT_WENT_AWAY);
+        }
+    }
+}

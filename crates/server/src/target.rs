@@ -1,0 +1,67 @@
+//! What a request's path names: the sandbox, the exec, the shell session.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use hothouse_domain::{ErrorCode, ExecId, SandboxId, ShellId};
+use hothouse_sandbox::Sandbox;
+
+use crate::app::App;
+use crate::problem::Refusal;
+
+/// The sandbox that the path names.
+pub(crate) struct InSandbox(pub(crate) Sandbox);
+
+/// The id of a sandbox in the path, which may not exist.
+pub(crate) struct AtSandbox(pub(crate) SandboxId);
+
+/// The id of an exec in the path.
+pub(crate) struct AtExec(pub(crate) ExecId);
+
+/// The id of a shell session in the path.
+pub(crate) struct AtShell(pub(crate) ShellId);
+
+async fn parameter<T>(parts: &mut Parts, name: &'static str) -> Result<T, Refusal>
+where
+    T: FromStr<Err: Display>,
+{
+    let parameters = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|error| Refusal::field(name, error.body_text()))?;
+    let found = parameters.iter().find(|(given, _)| *given == name);
+    let Some((_, text)) = found else {
+        return Err(Refusal::new(ErrorCode::Internal, format!("the route has no {name}")));
+    };
+    text.parse().map_err(|error: T::Err| Refusal::field(name, error.to_string()))
+}
+
+impl FromRequestParts<App> for AtSandbox {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "sandbox_id").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for InSandbox {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
+        let id: SandboxId = parameter(parts, "sandbox_id").await?;
+        Ok(Self(app.node.get(&id)?))
+    }
+}
+
+impl FromRequestParts<App> for AtExec {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "exec_id").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtShell {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "shell_id").await.map(Self)
+    }
+}
