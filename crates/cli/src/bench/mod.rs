@@ -1,0 +1,140 @@
+//! `hothouse bench`: the promised numbers, measured beside the floor and the installed peers.
+//!
+//! A bench starts a real `hothouse serve` on a free port and drives it through keep-alive connections, one for each
+//! operation in flight. Contenders are interleaved round by round, so that a drifting machine hits all of them alike;
+//! what is quoted is the median of the rounds' ratios. A bench is a program, never a timed test: it reports a missed
+//! bar and ends with success.
+
+mod contest;
+mod create;
+mod exec;
+mod footprint;
+mod growth;
+mod http;
+mod machine;
+mod peer;
+mod process;
+mod report;
+mod sample;
+mod score;
+mod service;
+mod session;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use crate::failure::Failure;
+use growth::Extent;
+use hothouse_domain::ErrorCode;
+use report::Report;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Make a sandbox, run `true` in it, destroy it
+    Create,
+    /// Run `true` in a live sandbox
+    Exec,
+    /// Run a command in a live shell session
+    Session,
+    /// Score tasks, against the same tasks as bare Python processes
+    Score,
+    /// Memory of idle sandboxes, latency with many alive, leaks after many have gone
+    Growth,
+    /// All of these, one after the other
+    All,
+}
+
+/// Measure this machine: the floor, Hothouse and the installed peers side by side.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    bench: Bench,
+    /// Write the figures to FILE as one JSON object
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each contender is measured
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// For `score`: a file of tasks in HumanEval's shape
+    #[arg(long, value_name = "FILE")]
+    tasks: Option<PathBuf>,
+    /// For `score`: tasks at once; the number of cores by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: Option<u16>,
+    /// For `growth`: sandboxes alive at once
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    alive: u32,
+    /// For `growth`: sandboxes that come and go
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
+    churn: u32,
+}
+
+/// Runs the benches that were asked for, prints a table of each and writes the JSON file.
+///
+/// # Errors
+/// When a server does not start, an operation fails or the file cannot be written.
+pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
+    // A thread of its own: the measuring client has its own small runtime.
+    let done = tokio::task::spawn_blocking(move || measure_all(&args)).await;
+    match done {
+        Ok(Ok(())) => Ok(0),
+        Ok(Err(error)) => Err(Failure::new(ErrorCode::Internal, format!("{error:#}"))),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Failure::new(ErrorCode::Internal, error.to_string())),
+        },
+    }
+}
+
+fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
+    let benches: &[Bench] = match args.bench {
+        Bench::All if args.tasks.is_none() => &[Bench::Create, Bench::Exec, Bench::Session, Bench::Growth],
+        Bench::All => &[Bench::Create, Bench::Exec, Bench::Session, Bench::Score, Bench::Growth],
+        ref one => std::slice::from_ref(one),
+    };
+    let mut reports = Vec::new();
+    for bench in benches {
+        let report = measure(*bench, args)?;
+        report.print(&mut std::io::stdout().lock()).context("printing the table")?;
+        reports.push(report);
+    }
+    if args.bench == Bench::All && args.tasks.is_none() {
+        writeln!(std::io::stdout(), "  not measured: score; name its tasks with --tasks FILE")
+            .context("printing the table")?;
+    }
+    if let Some(file) = &args.json {
+        let json = if args.bench == Bench::All {
+            serde_json::to_string_pretty(&serde_json::json!({ "benches": reports }))
+        } else {
+            serde_json::to_string_pretty(&reports[0])
+        }
+        .context("writing JSON")?;
+        fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
+    let rounds = usize::from(args.rounds);
+    match bench {
+        Bench::Create => create::run(rounds),
+        Bench::Exec => exec::run(rounds),
+        Bench::Session => session::run(rounds),
+        Bench::Score => {
+            let tasks =
+                args.tasks.as_deref().context("bench score needs --tasks FILE, in HumanEval's shape")?;
+            score::run(tasks, args.concurrency.map(usize::from), rounds)
+        }
+        Bench::Growth => growth::run(Extent {
+            alive: usize::try_from(args.alive).unwrap_or(usize::MAX),
+            churn: usize::try_from(args.churn).unwrap_or(usize::MAX),
+            rounds,
+        }),
+        Bench::All => anyhow::bail!("`all` is a list of benches, not one"),
+    }
+}

@@ -1,0 +1,57 @@
+//! `hothouse create`.
+
+use std::collections::BTreeMap;
+
+use hothouse_domain::{Network, Resources, SandboxId, SandboxSpec};
+
+use crate::console;
+use crate::failure::Failure;
+use crate::flags::{EnvFlag, LabelFlag, LimitFlags, ServerFlags};
+
+/// Make a sandbox at a server and print its id
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: id=$(hothouse create --memory 1G --label job=7)")]
+pub(crate) struct CreateArgs {
+    /// Its id; made by the server when absent
+    #[arg(long, value_name = "ID")]
+    id: Option<SandboxId>,
+    /// Environment of every command in it: NAME=VALUE, or NAME to pass it on (repeatable)
+    #[arg(long, short = 'e', value_name = "NAME[=VALUE]")]
+    env: Vec<EnvFlag>,
+    /// Working directory of commands that name none [default: /workspace]
+    #[arg(long, short = 'w', value_name = "PATH")]
+    workdir: Option<String>,
+    /// A label for finding it again (repeatable)
+    #[arg(long, short = 'l', value_name = "NAME=VALUE")]
+    label: Vec<LabelFlag>,
+    /// Print all about it as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+/// Makes it.
+pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
+    let CreateArgs { id, env, workdir, label, json, limits, server } = args;
+    let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
+    let spec = SandboxSpec {
+        id,
+        image: limits.image.clone(),
+        resources: limits.over(&Resources::default()),
+        network: Network::None,
+        env: EnvFlag::map(env),
+        workdir,
+        labels,
+    };
+    spec.validate()?;
+    let info = server.client()?.create(&spec).await?;
+    if json {
+        console::json(&info)?
+    } else {
+        console::line(info.id.as_str())?
+    }
+    Ok(0)
+}

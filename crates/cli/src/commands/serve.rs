@@ -1,0 +1,193 @@
+//! `hothouse serve`.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::pin;
+
+use clap::ValueEnum;
+use hothouse_domain::ErrorCode;
+use hothouse_sandbox::Node;
+use hothouse_sandbox::native::WhenOrphaned;
+use hothouse_sandbox::node::AtShutdown;
+use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::console;
+use crate::failure::Failure;
+use crate::flags::NodeFlags;
+use crate::interrupt::Interrupts;
+
+/// Serve the HTTP API
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  hothouse serve\n  hothouse serve --listen 127.0.0.1:0 --json --on-exit destroy"
+)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8700", value_parser = address,
+        env = "HOTHOUSE_LISTEN",
+        hide_env_values = true
+    )]
+    listen: SocketAddr,
+    /// At most so many sandboxes at once
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 4096,
+        env = "HOTHOUSE_MAX_SANDBOXES",
+        hide_env_values = true
+    )]
+    max_sandboxes: u32,
+    /// What happens to the sandboxes when the server ends: the next server on this home finds those that are left
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "leave",
+        env = "HOTHOUSE_ON_EXIT",
+        hide_env_values = true
+    )]
+    on_exit: OnExit,
+    /// Listen on an address that other machines reach, although nothing there asks who they are
+    #[arg(long)]
+    insecure: bool,
+    /// How logs on standard error look
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "HOTHOUSE_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    pub(super) log_format: LogFormat,
+    /// Say where it listens as JSON: {"url", "pid"}
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    node: NodeFlags,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "use IP:PORT, e.g. 127.0.0.1:8700, [::1]:8700 or 127.0.0.1:0 for a free port")
+}
+
+/// What happens to the sandboxes when the server ends.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OnExit {
+    /// They live on
+    Leave,
+    /// They are destroyed
+    Destroy,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For a person
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<OnExit> for AtShutdown {
+    fn from(on_exit: OnExit) -> Self {
+        match on_exit {
+            OnExit::Leave => Self::Leave,
+            OnExit::Destroy => Self::Destroy,
+        }
+    }
+}
+
+/// What a program learns when the server is ready.
+#[derive(Debug, Serialize)]
+struct Ready {
+    url: String,
+    pid: u32,
+}
+
+/// Serves until a signal comes.
+pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
+    let ServeArgs { listen, max_sandboxes, on_exit, insecure, log_format: _, json, node } = args;
+    let mut interrupts = Interrupts::listen()?;
+    let home = node.home()?;
+    let _lock = lock(&home)?;
+    let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
+    let started = Box::pin(Node::start(node.options(home, max_sandboxes, WhenOrphaned::LiveOn)?)).await;
+    let node =
+        started.map_err(|e| Failure::from(e).hint("`hothouse doctor` shows what this machine lacks"))?;
+    let options = ServerOptions { listen, insecure, limits: ServerLimits::default() };
+    let server = match Server::bind(node.clone(), options).await {
+        Ok(server) => server,
+        Err(error) => {
+            node.shutdown(AtShutdown::Leave).await;
+            return Err(refused(&error));
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let url = format!("http://{}", server.local_addr());
+    let serving = pin!(Box::pin(server.serve(shutdown.clone())));
+    tell_ready(url, json)?;
+    tokio::select! {
+        () = serving => {}
+        () = until_told_twice(&mut interrupts, &shutdown) => {
+            tracing::warn!("told to end again: running requests are cut off");
+        }
+    }
+    node.shutdown(on_exit.into()).await;
+    Ok(0)
+}
+
+/// Tells the server to end at the first signal; comes back at the second.
+async fn until_told_twice(interrupts: &mut Interrupts, shutdown: &CancellationToken) {
+    let signal = interrupts.next().await;
+    tracing::info!(signal, "ending: running requests get a while to finish");
+    shutdown.cancel();
+    interrupts.next().await;
+}
+
+/// Says where it listens. Connections are taken from the bind on, so this is no promise too early.
+fn tell_ready(url: String, json: bool) -> Result<(), Failure> {
+    tracing::info!(url, "ready");
+    if json {
+        return console::json(&Ready { url, pid: std::process::id() });
+    }
+    console::line(&format!("Hothouse listens on {url}"))
+}
+
+fn refused(error: &BindError) -> Failure {
+    match error {
+        BindError::Exposed(address) => Failure::usage(
+            "--listen",
+            format!("{address} is reached from other machines, and nobody there is asked who they are"),
+        )
+        .hint("listen on 127.0.0.1, or pass --insecure when only trusted machines reach this address"),
+        BindError::Listen { address, source } => Failure::io(format_args!("listening on {address}"), source)
+            .hint("choose another --listen IP:PORT"),
+    }
+}
+
+/// Keeps a second server from adopting the sandboxes of a running one.
+fn lock(home: &Path) -> Result<File, Failure> {
+    let path = home.join("serve.lock");
+    let failed = |error: &io::Error| {
+        Failure::io(path.display(), error)
+            .hint("pass a directory that you may write to: --home DIR or HOTHOUSE_HOME")
+    };
+    std::fs::create_dir_all(home).map_err(|e| failed(&e))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(&e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::new(ErrorCode::LimitExceeded, format!("another server uses {}", home.display()))
+                .hint("end it first, or give this one a home of its own: --home DIR"))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}

@@ -1,0 +1,11 @@
+//! Flags that several commands share.
+
+mod file;
+mod limits;
+mod place;
+mod values;
+
+pub(crate) use file::FileFlag;
+pub(crate) use limits::LimitFlags;
+pub(crate) use place::{NodeFlags, PlaceFlags, ServerFlags};
+pub(crate) use values::{EnvFlag, LabelFlag, duration, size};

@@ -1,0 +1,15 @@
+//! The HTTP API of the real program: `hothouse serve` on a free port, real sandboxes, no part of it played.
+
+#![expect(clippy::tests_outside_test_module, reason = "the whole program is a test")]
+
+mod bad_input;
+mod events;
+mod execs;
+mod files;
+mod limits;
+mod sandboxes;
+mod server;
+mod service;
+mod shells;
+mod terminal;
+mod wait;

@@ -1,0 +1,9 @@
+//! The command line as a person or a program uses it: the real program, its real outputs and exit statuses.
+
+#![expect(clippy::tests_outside_test_module, reason = "this crate is a test module")]
+
+mod help;
+mod program;
+mod programs;
+mod service;
+mod usage;
