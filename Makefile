@@ -1,0 +1,47 @@
+# Hothouse. `make help` lists what there is.
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+GUEST := --features hothouse-guest/program
+
+.PHONY: help build demo test check abuse beds bench fmt deny install
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the release binary, target/release/hothouse
+	$(CARGO) build --release --locked -p hothouse-cli
+
+demo: build ## build, then score 40 right and 40 wrong or hostile solutions, each in its own sandbox
+	HOTHOUSE=$(TARGET)/release/hothouse tests/demo
+
+test: ## all crates' tests and the demo; names what was skipped
+	tests/run
+
+check: ## format, lints, documentation, rules of the house; no test of behaviour
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(GUEST) --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(GUEST) --locked --document-private-items
+	$(CARGO) test --locked -p hothouse-cli --test house
+
+abuse: ## the abuse matrix of SPECIFICATION.md, attack by attack
+	$(CARGO) test --locked -p hothouse-cli --test abuse -- $(CASES)
+
+beds: ## the limits again on a pure cgroup v2 machine, under emulation (fetches packages with apt)
+	$(CARGO) build --locked -p hothouse-cli
+	tests/beds/cgroup2 $(TARGET)/debug/hothouse
+
+bench: build ## every bench, with floor and installed peers; JSON in target/bench/
+	mkdir -p $(TARGET)/bench
+	set -e; for name in create exec session score growth; do \
+	  $(TARGET)/release/hothouse bench $$name --json $(TARGET)/bench/$$name.json; done
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+deny: ## let cargo-deny judge licences, sources and bans (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny"; exit 1; }
+	$(CARGO) deny --locked check bans licenses sources
+
+install: ## install hothouse into ~/.cargo/bin
+	$(CARGO) install --locked --path crates/cli
