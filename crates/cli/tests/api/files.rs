@@ -115,14 +115,14 @@ async fn archives_and_patches_change_many_files_at_once() -> Result<()> {
         builder.append_data(&mut header, name, text.as_bytes())?;
     }
     let archive = builder.into_inner()?;
-    let path = format!("{sandbox}/archive?path=/work/tree");
+    let path = format!("{sandbox}/archive?path=/w/tree");
     let changed = server.put(&path, archive).await?.expect(200)?.json()?;
     ensure!(changed["bytes"] == 12, "{changed}");
     let patch = "--- a/src/a.txt\n+++ b/src/a.txt\n@@ -1,2 +1,2 @@\n one\n-two\n+TWO\n";
-    let at = format!("{sandbox}/patch?path=/work/tree");
+    let at = format!("{sandbox}/patch?path=/w/tree");
     let apply = |text: &'static str| send(server.request(Method::POST, &at).body(text));
     let changed = apply(patch).await?.expect(200)?.json()?;
-    ensure!(changed["paths"] == json!(["/work/tree/src/a.txt"]), "{changed}");
+    ensure!(changed["paths"] == json!(["/w/tree/src/a.txt"]), "{changed}");
     apply(patch).await?.problem(409, "patch_rejected")?;
 
     let answer = server.get(&path).await?.expect(200)?;
