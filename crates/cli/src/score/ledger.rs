@@ -91,6 +91,15 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    /// The lock goes now, and not when the last copy of the descriptor does: a process that another thread is just
+    /// starting holds one until it executes.
+    fn drop(&mut self) {
+        // Without a lock there is nothing to give back.
+        drop(self.file.unlock());
+    }
+}
+
 /// True for the start of a line of ours. Anything else without an end is somebody's data, not to be cut off.
 fn is_torn(tail: &[u8]) -> bool {
     const START: &[u8] = b"{\"task_id\":\"";
@@ -216,5 +225,15 @@ mod tests {
         let (_dir, path) = temporary();
         let (_held, _) = Ledger::open(&path).unwrap();
         assert!(matches!(Ledger::open(&path), Err(LedgerError::Busy(_))));
+    }
+
+    #[test]
+    fn a_closed_file_is_free_although_a_copy_of_its_descriptor_lives() {
+        let (_dir, path) = temporary();
+        let (held, _) = Ledger::open(&path).unwrap();
+        // What a process that is just being started has of it.
+        let _copy = held.file.try_clone().unwrap();
+        drop(held);
+        Ledger::open(&path).unwrap();
     }
 }

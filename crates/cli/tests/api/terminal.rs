@@ -84,8 +84,9 @@ async fn a_terminal_echoes_resizes_interrupts_and_ends() -> Result<()> {
     terminal.say(&json!({"resize": {"rows": 41, "cols": 77}})).await?;
     terminal.type_in("stty size\n").await?;
     terminal.shows("41 77").await?;
-    terminal.type_in("sleep 600; echo after=$?\n").await?;
-    terminal.shows("echo after").await?;
+    // Told by the program itself, in the foreground: before, the shell would take the key for itself and go on to wait.
+    terminal.type_in("sh -c 'echo beg\"\"un; exec sleep 600'; echo after=$?\n").await?;
+    terminal.shows("begun").await?;
     // Ctrl-C ends the sleep, not the shell.
     terminal.type_in("\u{3}").await?;
     terminal.type_in("echo sum=$((40+2))\n").await?;
