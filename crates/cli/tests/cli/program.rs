@@ -124,7 +124,12 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Ok(None) = self.0.try_wait() {
-            // Gone meanwhile is as good.
+            // In order, so that a server takes its sandboxes along. Gone meanwhile is as good.
+            _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            let begin = Instant::now();
+            while matches!(self.0.try_wait(), Ok(None)) && begin.elapsed() < Duration::from_secs(20) {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
             _ = self.0.kill();
             _ = self.0.wait();
         }

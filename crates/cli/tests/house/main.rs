@@ -20,7 +20,7 @@ fn root() -> PathBuf {
 fn metadata() -> Metadata {
     cargo_metadata::MetadataCommand::new()
         .current_dir(root())
-        .other_options(vec!["--locked".to_owned(), "--offline".to_owned()])
+        .other_options(vec!["--locked".to_owned()])
         .exec()
         .expect("cargo metadata")
 }

@@ -20,6 +20,7 @@ use super::journal::Serial;
 use super::poller::{Interest, Poller, Source};
 use super::reaper::{Ended, Status};
 use super::refusal::reason;
+use super::server::READ_SIZE;
 use super::server::Server;
 use super::spawn::{Command, SpawnError, Step};
 use super::stdin::{Item, Stdin};
@@ -33,8 +34,6 @@ use crate::message::{Ending, ExecRequest, Finished, OutputMode, Program};
 const DRAIN: Duration = Duration::from_millis(50);
 /// How long a new exec's outputs are not watched: most execs have ended by then, which saves four wake-ups.
 const YOUNG: Duration = Duration::from_millis(2);
-/// Bytes read from an output at once.
-const READ_SIZE: usize = 64 << 10;
 /// Reads from one output when its exec has ended: more than a pipe holds.
 const LAST_READS: usize = 20;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -271,14 +270,11 @@ impl Server {
         if room == 0 {
             return Drained::Gated;
         }
-        if self.scratch.len() < READ_SIZE {
-            self.scratch.resize(READ_SIZE, 0);
-        }
-        match rustix::io::read(pipe, &mut self.scratch[..room]) {
-            Ok(0) => {}
-            Ok(count) => {
+        match rustix::io::read(pipe, self.scratch.room(room)) {
+            Ok(([], _)) => {}
+            Ok((bytes, _)) => {
                 if let Some(record) = self.journal.get_mut(serial) {
-                    record.outputs[which].push(&self.scratch[..count]);
+                    record.outputs[which].push(bytes);
                 }
                 self.wake_watchers(serial, Wake::Followers);
                 return Drained::Some;

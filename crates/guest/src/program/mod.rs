@@ -15,6 +15,7 @@ pub mod pty;
 pub mod reaper;
 pub mod refusal;
 pub mod requests;
+pub mod scratch;
 pub mod server;
 pub mod shell;
 pub mod spawn;

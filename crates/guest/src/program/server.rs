@@ -15,6 +15,7 @@ use super::journal::{Journal, Serial};
 use super::oom::OomCounter;
 use super::poller::{Event, Interest, Poller, Source};
 use super::reaper;
+use super::scratch::Scratch;
 use super::shell::Shell;
 use super::spawn::Spawner;
 use super::timers::{Owner, Timers};
@@ -25,8 +26,8 @@ const LISTENER: i32 = 3;
 const OOM_COUNTER: i32 = 4;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 256;
-/// Bytes read from a connection per turn.
-const READ_SIZE: usize = 64 << 10;
+/// Bytes read from a connection or an output per turn.
+pub(super) const READ_SIZE: usize = 64 << 10;
 /// Bytes that a connection's buffer has room for before anything is known of its habits.
 const FIRST_READ: usize = 8 << 10;
 /// How long the requests of one connection may keep the others waiting.
@@ -58,7 +59,7 @@ pub struct Server {
     pub(super) oom: OomCounter,
     pub(super) started: Instant,
     /// What outputs are read into.
-    pub(super) scratch: Vec<u8>,
+    pub(super) scratch: Scratch,
     leftovers: BTreeMap<u64, OwnedFd>,
     next_leftover: u64,
 }
@@ -104,7 +105,7 @@ impl Server {
             spawner: Spawner::new(),
             oom,
             started: Instant::now(),
-            scratch: Vec::new(),
+            scratch: Scratch::default(),
             leftovers: BTreeMap::new(),
             next_leftover: 0,
         })
@@ -368,9 +369,8 @@ impl Server {
 
     fn drain_leftover(&mut self, number: u64) {
         let Some(pipe) = self.leftovers.get(&number) else { return };
-        self.scratch.resize(READ_SIZE, 0);
-        match rustix::io::read(pipe, &mut self.scratch[..]) {
-            Ok(0) => drop(self.leftovers.remove(&number)),
+        match rustix::io::read(pipe, self.scratch.room(READ_SIZE)) {
+            Ok(([], _)) => drop(self.leftovers.remove(&number)),
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => drop(self.leftovers.remove(&number)),
         }

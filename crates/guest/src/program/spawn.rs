@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
@@ -73,7 +74,8 @@ pub struct SpawnError {
 /// Starts processes; owns the stack that they share one after another.
 #[derive(Debug)]
 pub struct Spawner {
-    stack: Vec<u8>,
+    /// Never cleared: only the pages that a child has used are there.
+    stack: Box<[MaybeUninit<u8>]>,
 }
 
 /// What the child reads and writes.
@@ -104,7 +106,7 @@ impl Spawner {
     /// A spawner.
     #[must_use]
     pub fn new() -> Self {
-        Self { stack: vec![0; STACK] }
+        Self { stack: Box::new_uninit_slice(STACK) }
     }
 
     /// Starts a process as leader of a new session, and returns its id once it executes the program.

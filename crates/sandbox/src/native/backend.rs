@@ -352,6 +352,13 @@ impl Inner {
     }
 }
 
+impl Drop for NativeBackend {
+    /// While the home's lock is still held: the next backend of this home may wait for it.
+    fn drop(&mut self) {
+        self.inner.directory.close(&self.inner.options.home);
+    }
+}
+
 impl NativeBackend {
     /// Starts the spawner and finds out what this machine enforces.
     ///
@@ -361,9 +368,9 @@ impl NativeBackend {
         let home = options.home.clone();
         std::fs::create_dir_all(&home)
             .map_err(|e| NativeStartError(format!("making {}: {e}", home.display())))?;
+        let lock = take_lock(&home).await.map_err(NativeStartError)?;
         let directory = StateDirectory::open(&home)
             .map_err(|e| NativeStartError(format!("opening {}/sandboxes: {e}", home.display())))?;
-        let lock = take_lock(&home).await.map_err(NativeStartError)?;
         let groups = Layout::detect(options.cgroup.as_deref());
         let instance = instance_of(&home);
         let spawner = watch::Sender::new(None);

@@ -16,6 +16,7 @@ pub(crate) mod cgroup;
 mod kernel;
 mod packet;
 mod running;
+mod runtime;
 mod spawner;
 mod state;
 mod wire;

@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
+use super::runtime;
 use super::wire::Body;
 
 const SOCKET: &str = "guest.sock";
@@ -47,11 +48,20 @@ pub(super) struct StateDirectory {
 
 impl StateDirectory {
     pub(super) fn open(home: &Path) -> io::Result<Self> {
-        let path = home.join("sandboxes");
-        fs::create_dir_all(&path)?;
+        let path = runtime::open(home)?;
         // Sockets in it lead into sandboxes.
         rustix::fs::chmod(&path, Mode::from_raw_mode(0o700))?;
         Ok(Self { path })
+    }
+
+    /// The one at this path.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Removes it if it is empty: nothing of it is needed then.
+    pub(super) fn close(&self, home: &Path) {
+        runtime::close(home, &self.path);
     }
 
     pub(super) fn of(&self, id: &SandboxId) -> PathBuf {
