@@ -25,6 +25,7 @@ pub(crate) use args::ScoreArgs;
 
 use std::time::Instant;
 
+use hothouse_domain::ImageRef;
 use tokio::sync::mpsc;
 
 use crate::console;
@@ -35,6 +36,7 @@ use args::Output;
 use ledger::{Earlier, Ledger};
 use plan::{Attempt, Common, Plan, Tasks};
 use progress::Progress;
+use python::Harness;
 use runner::Runner;
 use source::Problems;
 use summary::{Circumstances, Tally};
@@ -61,9 +63,15 @@ pub(crate) async fn run(args: ScoreArgs) -> Result<u8, Failure> {
     let mut ended = Ended::AtItsEnd;
     let mut elapsed_s = 0.0;
     if !attempts.is_empty() {
-        let place = Box::pin(Place::open(&args.place, Runner::most_sandboxes(concurrency))).await?;
+        // While the node starts, another core compiles what every attempt of a Python task begins with.
+        let here = args.place.url().is_none() && common.image == ImageRef::Host;
+        let early = here && attempts.iter().any(|attempt| attempt.task.is_for_python());
+        let open = Box::pin(Place::open(&args.place, Runner::most_sandboxes(concurrency)));
+        let compile = async { if early { Harness::compile_here().await } else { None } };
+        let (place, harness) = tokio::join!(open, compile);
+        let place = place?;
         let work = Work { place: &place, common: &common, concurrency };
-        let worked = Box::pin(work.run(attempts, &mut ledger, &mut tally)).await;
+        let worked = Box::pin(work.run(attempts, harness, &mut ledger, &mut tally)).await;
         elapsed_s = began.elapsed().as_secs_f64();
         place.close().await;
         ended = worked?;
@@ -182,13 +190,14 @@ impl Work<'_> {
     async fn run(
         self,
         attempts: Vec<Attempt>,
+        harness: Option<Harness>,
         ledger: &mut Option<Ledger>,
         tally: &mut Tally,
     ) -> Result<Ended, Failure> {
         let mut interrupts = Interrupts::listen()?;
         let progress = Progress::new(attempts.len());
         let (sender, mut finished) = mpsc::channel(64);
-        let runner = Runner::new(self.place, self.common.image.clone(), self.concurrency, sender);
+        let runner = Runner::new(self.place, self.common.image.clone(), self.concurrency, harness, sender);
         let collect = async {
             let mut drive = Box::pin(runner.run(attempts));
             let mut driven = false;

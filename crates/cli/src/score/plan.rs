@@ -54,6 +54,14 @@ impl Task {
         }
     }
 
+    /// True when Python tests judge it.
+    pub(crate) fn is_for_python(&self) -> bool {
+        match self {
+            Self::Function(_) => true,
+            Self::Program(task) => task.tests.as_ref().is_some_and(|tests| tests.python.is_some()),
+        }
+    }
+
     /// The solution that the task's own row has.
     fn own_solution(&self) -> Option<Solution> {
         match self {

@@ -1,6 +1,7 @@
 //! Runs attempts: sandboxes are made ahead, used once, and removed behind.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -37,22 +38,23 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// How many sandboxes exist at once, at most.
     pub(super) fn most_sandboxes(concurrency: usize) -> usize {
-        // In use, made ahead, being removed, and those for the compiler.
-        concurrency + ahead(concurrency) + 2 * concurrency + 2
+        // In use, made ahead, on their way, being removed, and those for the compiler.
+        concurrency + ahead(concurrency) + 2 + 2 * concurrency + 2
     }
 
-    /// A runner that sends what is finished into a channel.
+    /// A runner that sends what is finished into a channel. The harness may have been compiled already.
     pub(super) fn new(
         place: &'a Place,
         image: ImageRef,
         concurrency: usize,
+        harness: Option<Harness>,
         finished: mpsc::Sender<Record>,
     ) -> Self {
         Self {
             place,
             image,
             concurrency,
-            harness: OnceCell::new(),
+            harness: harness.map_or_else(OnceCell::new, |harness| OnceCell::new_with(Some(Ok(harness)))),
             users: OnceCell::new(),
             live: Mutex::default(),
             removals: TaskTracker::new(),
@@ -63,17 +65,25 @@ impl<'a> Runner<'a> {
 
     /// Runs all attempts; returns when every record is sent.
     pub(super) async fn run(&self, attempts: Vec<Attempt>) {
-        let ahead = ahead(self.concurrency);
-        let made = futures::stream::iter(attempts)
-            .map(|attempt| async move {
+        let (ready, mut taken) = mpsc::channel(1);
+        // Driven beside the attempts: a stream of their own would stand still while all of them are busy.
+        let make = async {
+            let made = futures::stream::iter(attempts).map(|attempt| async move {
                 let sandbox = self.create(attempt.bounds.resources.clone()).await;
                 (attempt, sandbox)
-            })
-            .buffered(ahead);
-        made.map(|(attempt, sandbox)| self.attempt(attempt, sandbox))
+            });
+            let mut made = pin!(made.buffered(ahead(self.concurrency)));
+            while let Some(one) = made.next().await {
+                // The receiver goes first only when the run is over.
+                _ = ready.send(one).await;
+            }
+            drop(ready);
+        };
+        let judge = futures::stream::poll_fn(|context| taken.poll_recv(context))
+            .map(|(attempt, sandbox)| self.attempt(attempt, sandbox))
             .buffer_unordered(self.concurrency)
-            .for_each(|()| std::future::ready(()))
-            .await;
+            .for_each(|()| std::future::ready(()));
+        tokio::join!(make, judge);
         self.removals.close();
         self.removals.wait().await;
     }

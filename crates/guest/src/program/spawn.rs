@@ -262,7 +262,13 @@ unsafe fn execute(plan: &Plan) -> c_int {
         let mut last = libc::ENOENT;
         let mut candidate = plan.candidates;
         while !(*candidate).is_null() {
-            libc::execve(*candidate, plan.argv, plan.env);
+            // Most are not there, and the kernel builds a whole address space before it looks.
+            if (*candidate.add(1)).is_null()
+                || libc::access(*candidate, libc::F_OK) == 0
+                || errno() != libc::ENOENT
+            {
+                libc::execve(*candidate, plan.argv, plan.env);
+            }
             match errno() {
                 libc::ENOENT | libc::ENOTDIR => {}
                 libc::EACCES => last = libc::EACCES,

@@ -395,11 +395,14 @@ impl NativeBackend {
         let mut listener = tokio::task::JoinSet::new();
         listener.spawn(Arc::clone(&inner).listen(spawner));
         let backend = Self { inner, capabilities, images, _lock: lock, _listener: listener };
-        backend.try_out().await.map_err(|e| NativeStartError(e.to_string()))?;
+        // A job's own backend makes its first sandbox in a moment and hears the same then.
+        if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
+            backend.try_out().await.map_err(|e| NativeStartError(e.to_string()))?;
+        }
         Ok(backend)
     }
 
-    /// Makes a sandbox and destroys it: what cannot work here is said now, step by name.
+    /// Makes a sandbox and destroys it: what cannot work here is said now, step by name, and not to the first client.
     async fn try_out(&self) -> Result<(), CreateError> {
         let id: SandboxId = format!("trial-{}", std::process::id())
             .parse()

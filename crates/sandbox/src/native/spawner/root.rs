@@ -191,6 +191,11 @@ fn build(base: &str, privilege: Privilege) -> Result<(), Step> {
         Privilege::User => mount_bind_recursive("/proc", &proc),
     }
     .map_err(at("mounting /proc in the small root"))?;
+    // Lent to every sandbox: as an ordinary user's root, one could write there for all others to read.
+    let empty = format!("{base}/empty");
+    mount_bind(&empty, &empty)
+        .and_then(|()| mount_remount(&empty, MountFlags::BIND | MountFlags::RDONLY | nothing, ""))
+        .map_err(at("making the empty directory read-only"))?;
     build_devices(&format!("{base}/dev"), privilege)
 }
 
