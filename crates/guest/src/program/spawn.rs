@@ -74,8 +74,8 @@ pub struct SpawnError {
 /// Starts processes; owns the stack that they share one after another.
 #[derive(Debug)]
 pub struct Spawner {
-    /// Never cleared: only the pages that a child has used are there.
-    stack: Box<[MaybeUninit<u8>]>,
+    /// Room for the first child on, and never cleared: only the pages that a child has used are there.
+    stack: Vec<MaybeUninit<u8>>,
 }
 
 /// What the child reads and writes.
@@ -106,7 +106,7 @@ impl Spawner {
     /// A spawner.
     #[must_use]
     pub fn new() -> Self {
-        Self { stack: Box::new_uninit_slice(STACK) }
+        Self { stack: Vec::new() }
     }
 
     /// Starts a process as leader of a new session, and returns its id once it executes the program.
@@ -139,6 +139,7 @@ impl Spawner {
         };
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let arg = (&raw mut plan).cast::<c_void>();
+        self.stack.reserve_exact(STACK);
         // SAFETY: the end of an allocation is a valid place to point at.
         let top = unsafe { self.stack.as_mut_ptr().add(STACK) };
         let top = top.wrapping_sub(top as usize % 16);

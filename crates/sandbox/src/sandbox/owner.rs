@@ -71,7 +71,8 @@ impl Sandbox {
                 looks = Some(tokio::time::interval(LOOK_EVERY));
                 death
             }
-            Origin::Make(made) => match self.make(made).await {
+            // Boxed, as below: an idle sandbox need not hold the room that its making takes.
+            Origin::Make(made) => match Box::pin(self.make(made)).await {
                 Ok(death) => death,
                 Err(failed) => return self.end(forget, failed),
             },
@@ -85,12 +86,12 @@ impl Sandbox {
                     continue;
                 }
                 () = next_look(&mut looks), if !self.is_dead() => {
-                    self.look().await;
+                    Box::pin(self.look()).await;
                     continue;
                 }
             };
             let Some(command) = command else { return };
-            match self.obey(command).await {
+            match Box::pin(self.obey(command)).await {
                 Then::GoOn => {}
                 Then::Leave => return,
                 Then::Forget(asked) => return self.end(forget, asked),
