@@ -9,8 +9,8 @@
 )]
 
 mod contract;
+mod native_home;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -40,7 +40,7 @@ async fn run(cases: Vec<Case>) {
     let name = format!("hothouse-contract-{}-{}", std::process::id(), NODES.fetch_add(1, Ordering::Relaxed));
     let node = Node::start(NodeOptions {
         home: home.path().to_owned(),
-        spawner: PathBuf::from(env!("CARGO_BIN_EXE_hothouse-spawner")),
+        spawner: native_home::spawner(),
         cgroup: Some(name),
         max_sandboxes: 100,
         when_orphaned: hothouse_sandbox::native::WhenOrphaned::End,
@@ -63,6 +63,14 @@ macro_rules! groups {
             run(contract::$group::group()).await;
         })+
     };
+}
+
+/// The same promises with one user id and, mostly, without cgroups; what these cannot grant is skipped by name.
+#[test]
+fn an_ordinary_user_is_promised_the_same() {
+    if let Some(said) = native_home::tests_as_ordinary_user(&["--skip", "an_ordinary_user"]) {
+        said.lines().filter(|line| line.contains(": skipped, ")).for_each(|line| println!("{line}"));
+    }
 }
 
 groups![archives, execs, files, input, journal, life, output, patches, shells, terminals];

@@ -7,17 +7,10 @@
 
 mod native_home;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
-
 use hothouse_domain::{Enforcement, ExecSpec, Outcome, Resources, SandboxSpec};
 use hothouse_sandbox::{Node, Sandbox};
 
-use native_home::{Home, names, output, refusal, shell};
-
-/// An ordinary user that needs no entry in `/etc/passwd`.
-const USER: u32 = 61_500;
+use native_home::{Home, USER, output, refusal, shell, tests_as_ordinary_user};
 
 async fn sandbox(node: &Node, name: &str, resources: Resources) -> Sandbox {
     let id = Some(name.parse().unwrap());
@@ -237,38 +230,7 @@ async fn everything_holds_for_whoever_runs_this() {
     everything_holds().await;
 }
 
-/// Runs the test above as another user, from a directory that this user can read.
 #[test]
 fn everything_holds_for_an_ordinary_user() {
-    if !rustix::process::geteuid().is_root() {
-        // The test above has just been that.
-        return;
-    }
-    let place = tempfile::Builder::new().prefix("hothouse-user-").tempdir().unwrap();
-    let copy = |from: &std::path::Path, name: &str| {
-        let to = place.path().join(name);
-        std::fs::copy(from, &to).unwrap();
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
-        to
-    };
-    let program = copy(&std::env::current_exe().unwrap(), "tests");
-    let spawner = copy(&native_home::spawner(), "spawner");
-    let temporary = place.path().join("tmp");
-    std::fs::create_dir(&temporary).unwrap();
-    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::os::unix::fs::chown(&temporary, Some(USER), Some(USER)).unwrap();
-    let mut command = Command::new(program);
-    command
-        .args(["--exact", "everything_holds_for_whoever_runs_this", "--nocapture"])
-        .env("HOTHOUSE_TEST_SPAWNER", spawner)
-        .env("TMPDIR", &temporary)
-        .env("HOME", &temporary)
-        .current_dir("/")
-        .uid(USER)
-        .gid(USER);
-    let output = command.output().unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-    assert_eq!(names(&temporary), Vec::<String>::new(), "nothing is left behind");
+    tests_as_ordinary_user(&["--exact", "everything_holds_for_whoever_runs_this"]);
 }

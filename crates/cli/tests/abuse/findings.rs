@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Characters of evidence: an attack's output may be megabytes.
+const EVIDENCE: usize = 2000;
+
 /// One thing that was looked at.
 #[derive(Debug, Clone)]
 pub(crate) enum Finding {
@@ -18,9 +21,14 @@ pub(crate) enum Finding {
 pub(crate) struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Notes whether something held; `evidence` is shown when it did not.
+    /// Notes whether something held; the start of `evidence` is shown when it did not.
     pub(crate) fn holds(&mut self, what: impl fmt::Display, held: bool, evidence: impl fmt::Display) {
-        self.0.push(if held { Finding::Held } else { Finding::Broken(format!("{what}: {evidence}")) });
+        self.0.push(if held {
+            Finding::Held
+        } else {
+            let evidence: String = evidence.to_string().chars().take(EVIDENCE).collect();
+            Finding::Broken(format!("{what}: {evidence}"))
+        });
     }
 
     /// Notes a defence that does not hold here and that the sandbox itself names as missing.

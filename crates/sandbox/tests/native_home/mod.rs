@@ -1,6 +1,8 @@
 //! A home of a test's own, and what stands around it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its part")]
+
+mod ordinary_user;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use hothouse_domain::{ExecResult, ExecSpec, Outcome, SandboxId};
 use hothouse_sandbox::native::{NativeBackend, NativeOptions, WhenOrphaned};
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions, Sandbox};
+
+pub(crate) use ordinary_user::{USER, tests_as_ordinary_user};
 
 /// The spawner, or the copy of it that an ordinary user may execute.
 pub(crate) fn spawner() -> PathBuf {
