@@ -79,6 +79,9 @@ pub(crate) struct BenchArgs {
 /// # Errors
 /// When a server does not start, an operation fails or the file cannot be written.
 pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
+    if args.bench == Bench::Score && args.tasks.is_none() {
+        return Err(Failure::usage("--tasks", "is not there; name a file of tasks in HumanEval's shape"));
+    }
     // A thread of its own: the measuring client has its own small runtime.
     let done = tokio::task::spawn_blocking(move || measure_all(&args)).await;
     match done {

@@ -40,7 +40,7 @@ pub(crate) struct ScoreArgs {
     pub(super) out: Option<PathBuf>,
     /// Attempts at once [default: the number of cores]
     #[arg(long, short = 'j', value_name = "N")]
-    concurrency: Option<NonZeroUsize>,
+    concurrency: Option<usize>,
     /// Wall time of one run of rows that name none, e.g. 10, 500ms, 2m
     #[arg(long, value_name = "DURATION", default_value = "10", value_parser = duration)]
     timeout: f64,
@@ -102,14 +102,14 @@ impl ScoreArgs {
         check_seconds("--timeout", Some(self.timeout), 0.1, 86_400.0)?;
         let resources = self.limits.over(&Resources::default());
         resources.validate()?;
-        if let Some(many) = self.concurrency.filter(|n| n.get() > MAX_CONCURRENCY) {
-            return Err(Failure::usage("--concurrency", format!("is {many}; use 1 to {MAX_CONCURRENCY}")));
+        if let Some(number) = self.concurrency.filter(|n| !(1..=MAX_CONCURRENCY).contains(n)) {
+            return Err(Failure::usage("--concurrency", format!("is {number}; use 1 to {MAX_CONCURRENCY}")));
         }
         Ok(Common { image: self.limits.image.clone(), bounds: Bounds { timeout_s: self.timeout, resources } })
     }
 
     pub(super) fn concurrency(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.concurrency.map_or_else(cores, NonZeroUsize::get)
+        self.concurrency.unwrap_or_else(cores)
     }
 }

@@ -6,4 +6,5 @@ mod help;
 mod program;
 mod programs;
 mod service;
+mod terminals;
 mod usage;

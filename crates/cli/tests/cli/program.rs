@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// A command to run the program with a home of its own; nothing of our own environment that it reads is left.
 pub(crate) fn hothouse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
@@ -86,12 +88,16 @@ impl Running {
         Self(command.spawn().expect("starting hothouse"))
     }
 
-    /// Reads its standard output until it has this text.
+    /// Reads its standard output until it has this text, for at most a minute.
     pub(crate) fn read_until(&mut self, text: &str) -> String {
         let out = self.0.stdout.as_mut().expect("standard output is a pipe");
         let mut all = Vec::new();
         let mut byte = [0];
+        let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
         while !String::from_utf8_lossy(&all).contains(text) {
+            let ready =
+                poll(&mut [PollFd::new(&*out, PollFlags::IN)], Some(&minute)).expect("waiting for it");
+            assert!(ready > 0, "no {text:?} in a minute, but {:?}", String::from_utf8_lossy(&all));
             match out.read(&mut byte).expect("reading standard output") {
                 0 => panic!("ended before {text:?}: {:?}", String::from_utf8_lossy(&all)),
                 _ => all.push(byte[0]),
