@@ -30,13 +30,14 @@ struct OnTerminal {
 impl OnTerminal {
     /// Starts the program on a terminal of 24 rows and 80 columns.
     fn start(args: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("a pseudo-terminal");
+        grantpt(&master).expect("its owner");
+        unlockpt(&master).expect("its lock");
+        let name = ptsname(&master, Vec::new()).expect("its name");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(&name, flags, Mode::empty()).unwrap();
-        tcsetwinsize(&master, size(24, 80)).unwrap();
+        let slave = rustix::fs::open(&name, flags, Mode::empty()).expect("its other side");
+        tcsetwinsize(&master, size(24, 80)).expect("its size");
         let wanted = hothouse(args);
         // It makes a session whose terminal is its standard input, as a login does.
         let mut command = Command::new("setsid");
@@ -47,7 +48,7 @@ impl OnTerminal {
                 None => command.env_remove(name),
             };
         }
-        let end = || slave.try_clone().unwrap();
+        let end = || slave.try_clone().expect("a descriptor");
         command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().expect("starting setsid");
         Self { master, slave, child, shown: Vec::new(), seen: 0 }
@@ -57,7 +58,7 @@ impl OnTerminal {
     fn type_in(&self, text: &str) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            rest = &rest[rustix::io::write(&self.master, rest).unwrap()..];
+            rest = &rest[rustix::io::write(&self.master, rest).expect("typing")..];
         }
     }
 
@@ -79,9 +80,9 @@ impl OnTerminal {
     fn read(&mut self) {
         let second = Timespec { tv_sec: 1, tv_nsec: 0 };
         let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-        if poll(&mut fds, Some(&second)).unwrap() > 0 {
+        if poll(&mut fds, Some(&second)).expect("waiting") > 0 {
             let mut piece = [0; 4096];
-            let count = rustix::io::read(&self.master, &mut piece).unwrap();
+            let count = rustix::io::read(&self.master, &mut piece).expect("reading");
             self.shown.extend_from_slice(&piece[..count]);
         }
     }
@@ -90,7 +91,7 @@ impl OnTerminal {
     fn status(&mut self) -> Option<i32> {
         let begin = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().expect("its status") {
                 return status.code();
             }
             assert!(begin.elapsed() < PATIENCE, "it does not end: {}", self.text());
@@ -104,7 +105,7 @@ impl OnTerminal {
 
     /// Whether the terminal itself shows what is typed and makes lines of it.
     fn modes(&self) -> LocalModes {
-        tcgetattr(&self.slave).unwrap().local_modes
+        tcgetattr(&self.slave).expect("its modes").local_modes
     }
 }
 
