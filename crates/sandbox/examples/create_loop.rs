@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         spawner,
         cgroup: None,
         when_orphaned: WhenOrphaned::End,
+        ahead: 8,
     };
     let backend = Arc::new(NativeBackend::start(options).await?);
     for item in &backend.capabilities().items {

@@ -57,6 +57,9 @@ pub struct Node {
     inner: Arc<Inner>,
 }
 
+/// Sandboxes whose networks and control groups a big node keeps ready.
+const AHEAD: usize = 8;
+
 #[derive(Debug)]
 struct Inner {
     around: Arc<Surroundings>,
@@ -72,7 +75,9 @@ impl Node {
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
         let NodeOptions { home, spawner, cgroup, max_sandboxes, when_orphaned } = options;
-        let backend = NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned }).await?;
+        let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
+        let backend =
+            NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead }).await?;
         let adopted = backend.adopt().await;
         let around =
             Arc::new(Surroundings { backend, links: LinkCache::default(), tasks: TaskTracker::new() });

@@ -88,6 +88,7 @@ impl Spawner {
             instance: inner.instance.clone(),
             cgroup: inner.options.cgroup.clone(),
             when_orphaned: inner.options.when_orphaned,
+            ahead: inner.options.ahead,
         };
         let process = spawn(inner, &arguments, theirs)
             .map_err(|e| format!("starting {}: {e}", inner.options.spawner.display()))?;

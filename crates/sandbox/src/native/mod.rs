@@ -54,6 +54,9 @@ pub struct NativeOptions {
     pub cgroup: Option<String>,
     /// What becomes of sandboxes when this process is gone.
     pub when_orphaned: WhenOrphaned,
+    /// For so many sandboxes to come, networks and control groups are kept ready. 8 feed a busy server; what makes one
+    /// sandbox and ends needs 1.
+    pub ahead: usize,
 }
 
 /// What the spawner is started with.
@@ -62,11 +65,13 @@ struct SpawnerArguments {
     instance: String,
     cgroup: Option<String>,
     when_orphaned: WhenOrphaned,
+    ahead: usize,
 }
 
 impl SpawnerArguments {
     fn to_arguments(&self) -> Vec<String> {
         let mut arguments = vec![SPAWNER_COMMAND.to_owned(), format!("--instance={}", self.instance)];
+        arguments.push(format!("--ahead={}", self.ahead));
         arguments.extend(self.cgroup.iter().map(|name| format!("--cgroup={name}")));
         if self.when_orphaned == WhenOrphaned::End {
             arguments.push("--end-when-orphaned".to_owned());
@@ -83,11 +88,13 @@ impl SpawnerArguments {
         if arguments.next()? != SPAWNER_COMMAND {
             return None;
         }
-        let mut parsed = Self { instance: String::new(), cgroup: None, when_orphaned: WhenOrphaned::LiveOn };
+        let when_orphaned = WhenOrphaned::LiveOn;
+        let mut parsed = Self { instance: String::new(), cgroup: None, when_orphaned, ahead: 1 };
         for argument in arguments {
             match argument.split_once('=') {
                 Some(("--instance", value)) => parsed.instance = value.to_owned(),
                 Some(("--cgroup", value)) => parsed.cgroup = Some(value.to_owned()),
+                Some(("--ahead", value)) => parsed.ahead = value.parse().ok()?,
                 _ if argument == "--end-when-orphaned" => parsed.when_orphaned = WhenOrphaned::End,
                 _ => return None,
             }
@@ -206,7 +213,7 @@ mod tests {
         for (cgroup, when_orphaned) in
             [(None, WhenOrphaned::LiveOn), (Some("a/b".to_owned()), WhenOrphaned::End)]
         {
-            let arguments = SpawnerArguments { instance: "hh1".to_owned(), cgroup, when_orphaned };
+            let arguments = SpawnerArguments { instance: "hh1".to_owned(), cgroup, when_orphaned, ahead: 3 };
             assert_eq!(SpawnerArguments::parse(arguments.to_arguments().into_iter()), Some(arguments));
         }
         assert_eq!(SpawnerArguments::parse(["run".to_owned()].into_iter()), None);

@@ -43,7 +43,7 @@ impl Home {
     pub(crate) fn options(&self) -> NativeOptions {
         let cgroup = std::env::var("HOTHOUSE_TEST_CGROUP").ok();
         let when_orphaned = WhenOrphaned::LiveOn;
-        NativeOptions { home: self.path(), spawner: spawner(), cgroup, when_orphaned }
+        NativeOptions { home: self.path(), spawner: spawner(), cgroup, when_orphaned, ahead: 2 }
     }
 
     pub(crate) async fn backend(&self) -> NativeBackend {
@@ -51,7 +51,7 @@ impl Home {
     }
 
     pub(crate) async fn node(&self) -> Node {
-        let NativeOptions { home, spawner, cgroup, when_orphaned } = self.options();
+        let NativeOptions { home, spawner, cgroup, when_orphaned, .. } = self.options();
         let options = NodeOptions { home, spawner, cgroup, when_orphaned, max_sandboxes: 64 };
         Node::start(options).await.unwrap()
     }

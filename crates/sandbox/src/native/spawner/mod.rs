@@ -158,7 +158,7 @@ impl Spawner {
             landlock: kernel::landlock_version().unwrap_or(0),
             fallback,
         };
-        let stock = Stock::new(groups, &arguments.instance);
+        let stock = Stock::new(groups, &arguments.instance, arguments.ahead);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(at("making an epoll"))?;
         let signals = kernel::child_signals().map_err(at("listening for children"))?;
         Ok((world, equipment, stock, epoll, signals))

@@ -8,13 +8,8 @@ use super::root::{Step, at};
 use crate::native::cgroup::{Group, Layout};
 use crate::native::wire::{Body, Limits};
 
-/// Network namespaces made ahead. Making one costs half of what a sandbox does, so those that come back serve again
-/// before new ones are made.
-const NETWORKS: usize = 8;
 /// Network namespaces kept when sandboxes end.
 const KEPT_NETWORKS: usize = 64;
-/// Control groups made ahead.
-const GROUPS: usize = 8;
 /// Control groups kept when sandboxes end.
 const KEPT_GROUPS: usize = 64;
 /// The first host id of the first range.
@@ -28,6 +23,9 @@ const SLOTS: u32 = (u32::MAX - 0xffff - FIRST_ID) / RANGE;
 #[derive(Debug)]
 pub(super) struct Stock {
     pub(super) groups: Layout,
+    /// Pieces made ahead of each kind. A network costs half of what a sandbox does, so those that come back serve again
+    /// before new ones are made.
+    ahead: usize,
     pub(super) networks: network::Pool,
     /// Says why there are no ready networks, once making one failed.
     network_trouble: Option<String>,
@@ -44,13 +42,14 @@ pub(super) struct Stock {
 }
 
 impl Stock {
-    pub(super) fn new(groups: Layout, instance: &str) -> Self {
+    pub(super) fn new(groups: Layout, instance: &str, ahead: usize) -> Self {
         // Nodes on one machine begin in different places, so that their sandboxes rarely share ids.
         let begin = crate::native::stable_hash(instance.as_bytes()) % u64::from(SLOTS);
         let next_slot = u32::try_from(begin).unwrap_or(0);
         Self {
             groups,
-            networks: network::Pool::new(NETWORKS, KEPT_NETWORKS),
+            ahead,
+            networks: network::Pool::new(ahead, KEPT_NETWORKS),
             network_trouble: None,
             ready_groups: Vec::new(),
             group_trouble: false,
@@ -74,12 +73,12 @@ impl Stock {
     /// True when a refill would do nothing.
     pub(super) fn is_full(&self) -> bool {
         (self.networks.is_full() || self.network_trouble.is_some())
-            && (self.ready_groups.len() >= GROUPS || self.group_trouble || !self.groups.exists())
+            && (self.ready_groups.len() >= self.ahead || self.group_trouble || !self.groups.exists())
     }
 
     /// Makes one piece that is short.
     pub(super) fn refill_one(&mut self) {
-        if self.groups.exists() && !self.group_trouble && self.ready_groups.len() < GROUPS {
+        if self.groups.exists() && !self.group_trouble && self.ready_groups.len() < self.ahead {
             match self.new_group() {
                 Ok(mut group) => {
                     let limits = self.latest_limits;
