@@ -10,7 +10,7 @@ use super::server::READ_SIZE;
 pub struct Scratch(Vec<u8>);
 
 impl Scratch {
-    /// The first `bytes` of it, at most [`READ_SIZE`].
+    /// The first `bytes` of it, at most 64 KiB.
     pub fn room(&mut self, bytes: usize) -> &mut [MaybeUninit<u8>] {
         self.0.reserve_exact(READ_SIZE);
         &mut self.0.spare_capacity_mut()[..bytes.min(READ_SIZE)]
