@@ -115,3 +115,11 @@ id!(
     /// Names one live shell session in a sandbox.
     ShellId
 );
+id!(
+    /// Names a template.
+    TemplateName
+);
+id!(
+    /// Names a pool.
+    PoolName
+);

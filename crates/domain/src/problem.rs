@@ -52,6 +52,18 @@ pub enum ErrorCode {
     ShellExists,
     /// The shell session runs another command.
     ShellBusy,
+    /// No template has this name.
+    TemplateNotFound,
+    /// A pool makes sandboxes of the template.
+    TemplateInUse,
+    /// No pool has this name.
+    PoolNotFound,
+    /// A pool with this name exists already.
+    PoolExists,
+    /// Sandboxes of the pool are claimed.
+    PoolInUse,
+    /// The pool is draining and gives no sandboxes.
+    PoolDraining,
     /// No such file in the sandbox.
     FileNotFound,
     /// The file system in the sandbox refused, e.g. not a directory, is a directory, not empty, permission.
@@ -89,6 +101,8 @@ impl ErrorCode {
             | Self::SandboxNotFound
             | Self::ExecNotFound
             | Self::ShellNotFound
+            | Self::TemplateNotFound
+            | Self::PoolNotFound
             | Self::FileNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::SandboxExists
@@ -97,6 +111,10 @@ impl ErrorCode {
             | Self::ExecFinished
             | Self::ShellExists
             | Self::ShellBusy
+            | Self::TemplateInUse
+            | Self::PoolExists
+            | Self::PoolInUse
+            | Self::PoolDraining
             | Self::FileRefused
             | Self::PatchRejected => 409,
             Self::SandboxDead => 410,
@@ -129,6 +147,12 @@ impl ErrorCode {
             Self::ShellNotFound => "shell_not_found",
             Self::ShellExists => "shell_exists",
             Self::ShellBusy => "shell_busy",
+            Self::TemplateNotFound => "template_not_found",
+            Self::TemplateInUse => "template_in_use",
+            Self::PoolNotFound => "pool_not_found",
+            Self::PoolExists => "pool_exists",
+            Self::PoolInUse => "pool_in_use",
+            Self::PoolDraining => "pool_draining",
             Self::FileNotFound => "file_not_found",
             Self::FileRefused => "file_refused",
             Self::NoSpace => "no_space",

@@ -11,6 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::capability::Capabilities;
 use crate::id::{SandboxId, check_name};
+use crate::pool::PoolPlace;
 use crate::problem::Invalid;
 use crate::resources::Resources;
 
@@ -255,6 +256,9 @@ pub struct SandboxInfo {
     pub created_at: String,
     /// How long making it took, in seconds.
     pub create_s: f64,
+    /// Its place in a pool, if one made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolPlace>,
     /// What its backend enforces for it.
     #[schema(inline = false)]
     pub isolation: Capabilities,

@@ -51,6 +51,14 @@ pub enum SandboxError {
     /// The backend could not remove all of it.
     #[error(transparent)]
     Destroy(#[from] DestroyError),
+    /// Its state directory took no more.
+    #[error("writing down who has sandbox {id}: {source}")]
+    Remember {
+        /// Which.
+        id: SandboxId,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -86,7 +94,7 @@ impl SandboxError {
             },
             Self::Create(error) => error.code(),
             Self::Freeze(error) => error.code(),
-            Self::Destroy(_) => ErrorCode::Internal,
+            Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxSpec};
+use hothouse_domain::{Capabilities, PoolPlace, SandboxId, SandboxInfo, SandboxSpec};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use crate::exec_request::fresh;
 use crate::link::LinkCache;
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
 use crate::registry::Registry;
-use crate::sandbox::{Command, Origin, Sandbox, Surroundings};
+use crate::sandbox::{Command, Origin, Sandbox, Surroundings, Terms};
 
 /// How many sandboxes are destroyed at once when a node ends.
 const DESTROY_AT_ONCE: usize = 32;
@@ -85,8 +85,8 @@ impl Node {
         let closing = CancellationToken::new();
         let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
         node.sweep_links();
-        for (running, spec) in adopted {
-            node.adopt(running, spec);
+        for (running, spec, pool) in adopted {
+            node.adopt(running, Terms { spec, pool });
         }
         Ok(node)
     }
@@ -101,11 +101,11 @@ impl Node {
         });
     }
 
-    fn adopt(&self, running: Running, spec: SandboxSpec) {
+    fn adopt(&self, running: Running, terms: Terms) {
         let id = running.id().clone();
         tracing::info!(sandbox = %id, "adopted");
         let around = Arc::clone(&self.inner.around);
-        let (sandbox, commands) = Sandbox::new(id.clone(), spec, around);
+        let (sandbox, commands) = Sandbox::new(id.clone(), terms, around);
         self.inner.registry.adopt(id, sandbox.clone());
         self.own(sandbox, Origin::Adopted(running), commands);
     }
@@ -114,6 +114,30 @@ impl Node {
         let registry = Arc::clone(&self.inner.registry);
         let forget = move |sandbox: &Sandbox| registry.remove(sandbox.id());
         self.inner.around.tasks.spawn(sandbox.own(origin, commands, forget));
+    }
+
+    /// Every sandbox, by id.
+    #[must_use]
+    pub fn all(&self) -> Vec<Sandbox> {
+        self.inner.registry.all()
+    }
+
+    /// How many sandboxes there are of this kind.
+    #[must_use]
+    pub fn count(&self, of_kind: impl Fn(&Terms) -> bool) -> usize {
+        self.all().iter().filter(|sandbox| of_kind(&sandbox.terms())).count()
+    }
+
+    /// How many sandboxes there may be.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.inner.registry.limit()
+    }
+
+    /// How many more there may be now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limit().saturating_sub(self.len())
     }
 
     /// What the backend enforces here.
@@ -126,7 +150,19 @@ impl Node {
     ///
     /// # Errors
     /// [`SandboxError`]: invalid spec, id taken, node full, or the backend's reason.
-    pub async fn create(&self, mut spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+    pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
+        self.create_in(spec, None).await
+    }
+
+    /// [`create`](Self::create) for a place in a pool.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create_in(
+        &self,
+        mut spec: SandboxSpec,
+        pool: Option<PoolPlace>,
+    ) -> Result<Sandbox, SandboxError> {
         if self.inner.closing.is_cancelled() {
             return Err(SandboxError::ShuttingDown);
         }
@@ -135,7 +171,7 @@ impl Node {
         spec.id = Some(id.clone());
         spec.workdir = Some(crate::exec_request::workdir(&spec));
         let around = Arc::clone(&self.inner.around);
-        let (sandbox, commands) = Sandbox::new(id.clone(), spec, around);
+        let (sandbox, commands) = Sandbox::new(id.clone(), Terms { spec, pool }, around);
         self.inner.registry.reserve(&id, sandbox.clone())?;
         let (made, result) = oneshot::channel();
         self.own(sandbox.clone(), Origin::Make(made), commands);

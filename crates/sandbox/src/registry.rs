@@ -54,6 +54,10 @@ impl<T: Clone> Registry<T> {
         locked(&self.entries).len()
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) fn all(&self) -> Vec<T> {
         locked(&self.entries).values().cloned().collect()
     }

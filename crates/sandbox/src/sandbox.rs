@@ -5,12 +5,13 @@ mod files;
 mod owner;
 mod requests;
 mod shells;
+mod terms;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures::Stream;
-use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase, SandboxSpec};
+use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,8 @@ use crate::native::{NativeBackend, Running};
 use crate::phase::Gate;
 
 pub(crate) use owner::{Command, Origin};
+pub use terms::Terms;
+
 pub(crate) use requests::{Attempt, cut_short, strange, unexpected};
 
 /// What happens to an exec's standard input after a write.
@@ -84,8 +87,8 @@ pub(crate) struct Surroundings {
 #[derive(Debug)]
 struct Inner {
     id: SandboxId,
-    /// Defaults filled in.
-    spec: SandboxSpec,
+    /// Replaced as a whole when it is claimed.
+    terms: Mutex<Arc<Terms>>,
     /// Set when it has been made.
     created_at: OnceLock<jiff::Timestamp>,
     /// Seconds; set when it has been made.
@@ -107,13 +110,13 @@ impl Sandbox {
     /// A sandbox that is yet to be made or to be taken over by its owner task, which reads the commands.
     pub(crate) fn new(
         id: SandboxId,
-        spec: SandboxSpec,
+        terms: Terms,
         around: Arc<Surroundings>,
     ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let inner = Inner {
             id,
-            spec,
+            terms: Mutex::new(Arc::new(terms)),
             created_at: OnceLock::new(),
             create_s: OnceLock::new(),
             gate: Gate::new(SandboxPhase::Creating),
@@ -136,7 +139,8 @@ impl Sandbox {
     #[must_use]
     pub fn info(&self) -> SandboxInfo {
         let inner = &*self.inner;
-        let mut spec = inner.spec.clone();
+        let terms = self.terms();
+        let mut spec = terms.spec.clone();
         for value in spec.env.values_mut() {
             "***".clone_into(value);
         }
@@ -145,6 +149,7 @@ impl Sandbox {
             phase: inner.gate.phase(),
             spec,
             created_at: inner.created_at.get().copied().unwrap_or_else(jiff::Timestamp::now).to_string(),
+            pool: terms.pool.clone(),
             create_s: inner.create_s.get().copied().unwrap_or_default(),
             isolation: self.isolation().clone(),
         }
@@ -164,6 +169,7 @@ impl Sandbox {
 
     /// True when it has all these labels.
     pub(crate) fn has_labels(&self, labels: &[(String, String)]) -> bool {
-        labels.iter().all(|(name, value)| self.inner.spec.labels.get(name) == Some(value))
+        let terms = self.terms();
+        labels.iter().all(|(name, value)| terms.spec.labels.get(name) == Some(value))
     }
 }

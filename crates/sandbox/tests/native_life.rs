@@ -163,7 +163,7 @@ async fn sandboxes_outlive_their_backend_and_are_found_again() {
     let backend = home.backend().await;
     let mut found = backend.adopt().await;
     assert_eq!(found.len(), 1);
-    let (running, spec) = found.remove(0);
+    let (running, spec, _) = found.remove(0);
     assert_eq!((running.id(), spec), (&id("kept"), SandboxSpec::default()));
     assert_eq!(home.state_directories(), ["kept"], "the dead and the half-made are swept");
     greet(&running).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use hothouse_domain::ErrorCode;
+use hothouse_fleet::Fleet;
 use hothouse_sandbox::Node;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ pub(crate) struct App(Arc<Shared>);
 /// The parts of the shared state.
 pub(crate) struct Shared {
     pub(crate) node: Node,
+    pub(crate) fleet: Fleet,
     pub(crate) limits: ServerLimits,
     pub(crate) metrics: Metrics,
     /// Cancelled when the server takes no more work; followers end then, running requests get a grace.
@@ -53,12 +55,13 @@ impl Deref for App {
 
 impl App {
     /// The state of a new server.
-    pub(crate) fn new(node: Node, limits: ServerLimits, exposure: Exposure) -> Self {
+    pub(crate) fn new(fleet: Fleet, limits: ServerLimits, exposure: Exposure) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
         // Time and process number tell servers apart in shared logs; the ids are names, not secrets.
         let now = jiff::Timestamp::now().as_millisecond();
         Self(Arc::new(Shared {
-            node,
+            node: fleet.node().clone(),
+            fleet,
             limits,
             metrics: Metrics::new(),
             draining: CancellationToken::new(),

@@ -1,8 +1,8 @@
 //! The HTTP API of a node.
 //!
-//! This crate checks requests, converts them to calls of [`hothouse_sandbox`], and writes the answers; it holds no logic
+//! This crate checks requests, converts them to calls of [`hothouse_fleet`] and [`hothouse_sandbox`], and writes the answers; it holds no logic
 //! of its own. Every error is an RFC 9457 problem document with a stable code. One file per noun: `sandboxes`, `execs`,
-//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`.
+//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`, `templates`, `pools`.
 //!
 //! [`Server::bind`] opens the socket, [`Server::serve`] runs until it is told to stop.
 
@@ -18,6 +18,7 @@ mod linger;
 mod metrics;
 mod openapi;
 mod origin;
+mod pools;
 mod problem;
 mod query;
 mod router;
@@ -27,6 +28,7 @@ mod shells;
 mod span;
 mod streams;
 mod target;
+mod templates;
 mod terminal;
 
 pub use limits::ServerLimits;

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-use crate::{archives, execs, files, health, metrics, sandboxes, shells, terminal};
+use crate::{archives, execs, files, health, metrics, pools, sandboxes, shells, templates, terminal};
 
 /// Written once, when somebody first asks.
 static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
@@ -26,6 +26,8 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "execs", description = "Commands in a sandbox"),
         (name = "shells", description = "Live shells that keep their directory and variables"),
         (name = "files", description = "Files of a sandbox"),
+        (name = "templates", description = "What pools make sandboxes from"),
+        (name = "pools", description = "Sandboxes that are ready before anybody asks"),
         (name = "server", description = "The server itself"),
     ),
     paths(
@@ -35,6 +37,8 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         shells::open, shells::list, shells::run, shells::interrupt, shells::close,
         files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
         archives::download, archives::upload, archives::patch,
+        templates::list, templates::put, templates::get, templates::delete,
+        pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
         health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,
     ),
     components(schemas(terminal::TerminalInput, terminal::TerminalOutput)),

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ErrorCode, Invalid, Problem};
+use hothouse_fleet::FleetError;
 use hothouse_sandbox::SandboxError;
 
 /// The media type of problem documents.
@@ -51,6 +52,12 @@ impl From<Invalid> for Refusal {
 
 impl From<SandboxError> for Refusal {
     fn from(error: SandboxError) -> Self {
+        Self(Box::new(error.problem()))
+    }
+}
+
+impl From<FleetError> for Refusal {
+    fn from(error: FleetError) -> Self {
         Self(Box::new(error.problem()))
     }
 }

@@ -2,10 +2,13 @@
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
-use crate::{archives, execs, files, health, metrics, openapi, problem, sandboxes, shells, span, terminal};
+use crate::{
+    archives, execs, files, health, metrics, openapi, pools, problem, sandboxes, shells, span, templates,
+    terminal,
+};
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
 pub(crate) const ROUTES: &[&str] = &[
@@ -33,6 +36,13 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/sandboxes/{sandbox_id}/files/rename",
     "/v1/sandboxes/{sandbox_id}/archive",
     "/v1/sandboxes/{sandbox_id}/patch",
+    "/v1/pools/{pool_name}/claim",
+    "/v1/pools",
+    "/v1/pools/{pool_name}",
+    "/v1/pools/{pool_name}/size",
+    "/v1/pools/{pool_name}/drain",
+    "/v1/templates",
+    "/v1/templates/{template_name}",
     "/v1/capabilities",
     "/healthz",
     "/readyz",
@@ -68,6 +78,16 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/sandboxes/{sandbox_id}/files/rename", post(files::rename))
         .route("/v1/sandboxes/{sandbox_id}/archive", get(archives::download).put(archives::upload))
         .route("/v1/sandboxes/{sandbox_id}/patch", post(archives::patch))
+        .route("/v1/templates", get(templates::list))
+        .route(
+            "/v1/templates/{template_name}",
+            put(templates::put).get(templates::get).delete(templates::delete),
+        )
+        .route("/v1/pools", post(pools::create).get(pools::list))
+        .route("/v1/pools/{pool_name}", get(pools::get).delete(pools::delete))
+        .route("/v1/pools/{pool_name}/size", put(pools::scale))
+        .route("/v1/pools/{pool_name}/drain", post(pools::drain))
+        .route("/v1/pools/{pool_name}/claim", post(pools::claim))
         .route("/v1/capabilities", get(health::capabilities))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hothouse_sandbox::Node;
+use hothouse_fleet::Fleet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +46,7 @@ pub enum BindError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    node: Node,
+    fleet: Fleet,
     limits: ServerLimits,
     exposure: Exposure,
 }
@@ -56,7 +56,7 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`]: the address is not loopback and `insecure` is off, or it cannot be taken.
-    pub async fn bind(node: Node, options: ServerOptions) -> Result<Self, BindError> {
+    pub async fn bind(fleet: Fleet, options: ServerOptions) -> Result<Self, BindError> {
         let address = options.listen;
         let exposure = if address.ip().is_loopback() { Exposure::Loopback } else { Exposure::Network };
         if exposure == Exposure::Network && !options.insecure {
@@ -65,7 +65,7 @@ impl Server {
         let listen = |source| BindError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, node, limits: options.limits, exposure })
+        Ok(Self { listener, address, fleet, limits: options.limits, exposure })
     }
 
     /// Where it listens, the port filled in.
@@ -75,9 +75,9 @@ impl Server {
     }
 
     /// Answers until `shutdown` is cancelled. Then it takes no more connections, ends followers (their execs go on), lets
-    /// running requests finish for the grace, and closes the rest. The node goes on.
+    /// running requests finish for the grace, and closes the rest. The fleet goes on.
     pub async fn serve(self, shutdown: CancellationToken) {
-        let app = App::new(self.node, self.limits, self.exposure);
+        let app = App::new(self.fleet, self.limits, self.exposure);
         let connections = Connections::new(app.clone(), router(app.clone()));
         tokio::select! {
             () = connections.accept(&self.listener) => {}

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use hothouse_domain::{ErrorCode, ExecId, SandboxId, ShellId};
+use hothouse_domain::{ErrorCode, ExecId, PoolName, SandboxId, ShellId, TemplateName};
 use hothouse_sandbox::Sandbox;
 
 use crate::app::App;
@@ -22,6 +22,12 @@ pub(crate) struct AtExec(pub(crate) ExecId);
 
 /// The id of a shell session in the path.
 pub(crate) struct AtShell(pub(crate) ShellId);
+
+/// The name of a template in the path, which may not exist.
+pub(crate) struct AtTemplate(pub(crate) TemplateName);
+
+/// The name of a pool in the path, which may not exist.
+pub(crate) struct AtPool(pub(crate) PoolName);
 
 async fn parameter<T>(parts: &mut Parts, name: &'static str) -> Result<T, Refusal>
 where
@@ -56,6 +62,20 @@ impl FromRequestParts<App> for AtExec {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "exec_id").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtTemplate {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "template_name").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtPool {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "pool_name").await.map(Self)
     }
 }
 

@@ -8,6 +8,7 @@ use std::pin::pin;
 
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
+use hothouse_fleet::Fleet;
 use hothouse_sandbox::Node;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
@@ -118,13 +119,22 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let home = node.home()?;
     let _lock = lock(&home)?;
     let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
-    let started = Box::pin(Node::start(node.options(home, max_sandboxes, WhenOrphaned::LiveOn)?)).await;
+    let options = node.options(home.clone(), max_sandboxes, WhenOrphaned::LiveOn)?;
+    let started = Box::pin(Node::start(options)).await;
     let node =
         started.map_err(|e| Failure::from(e).hint("`hothouse doctor` shows what this machine lacks"))?;
+    let fleet = match Fleet::start(node.clone(), &home).await {
+        Ok(fleet) => fleet,
+        Err(error) => {
+            node.shutdown(AtShutdown::Leave).await;
+            return Err(Failure::new(ErrorCode::Internal, error.to_string()));
+        }
+    };
     let options = ServerOptions { listen, insecure, limits: ServerLimits::default() };
-    let server = match Server::bind(node.clone(), options).await {
+    let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
+            fleet.close().await;
             node.shutdown(AtShutdown::Leave).await;
             return Err(refused(&error));
         }
@@ -139,6 +149,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
             tracing::warn!("told to end again: running requests are cut off");
         }
     }
+    fleet.close().await;
     node.shutdown(on_exit.into()).await;
     Ok(0)
 }

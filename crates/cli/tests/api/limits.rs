@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hothouse_domain::SandboxSpec;
+use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions};
@@ -44,8 +45,9 @@ impl Small {
             when_orphaned: WhenOrphaned::End,
         };
         let node = Box::pin(Node::start(options)).await?;
+        let fleet = Fleet::start(node.clone(), &home.path().join("home")).await?;
         let options = ServerOptions { listen: ([127, 0, 0, 1], 0).into(), insecure: false, limits };
-        let server = Server::bind(node.clone(), options).await?;
+        let server = Server::bind(fleet, options).await?;
         let address = server.local_addr();
         let shutdown = CancellationToken::new();
         let mut serving = JoinSet::new();

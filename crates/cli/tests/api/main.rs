@@ -7,6 +7,7 @@ mod events;
 mod execs;
 mod files;
 mod limits;
+mod pools;
 mod sandboxes;
 mod server;
 mod service;

@@ -21,6 +21,7 @@ pub(crate) struct Server {
     pub(crate) base: String,
     pub(crate) client: reqwest::Client,
     directory: TempDir,
+    cgroup: Option<String>,
     // Kept open: a server whose standard output is gone may complain.
     _stdout: BufReader<ChildStdout>,
 }
@@ -92,7 +93,18 @@ pub(crate) fn own_cgroup() -> Option<String> {
 impl Server {
     /// Starts it and waits until it listens.
     pub(crate) async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("hothouse-api-").tempdir()?;
+        Self::start_in(tempfile::Builder::new().prefix("hothouse-api-").tempdir()?, own_cgroup()).await
+    }
+
+    /// Kills it and starts another one on the same home.
+    pub(crate) async fn killed_and_started_again(mut self) -> Result<Self> {
+        self.child.start_kill()?;
+        timeout(PATIENCE, self.child.wait()).await.context("a killed server does not end")??;
+        let Self { directory, cgroup, .. } = self;
+        Self::start_in(directory, cgroup).await
+    }
+
+    async fn start_in(directory: TempDir, cgroup: Option<String>) -> Result<Self> {
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command
@@ -103,8 +115,8 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true);
-        if let Some(cgroup) = own_cgroup() {
-            command.args(["--cgroup", &cgroup]);
+        if let Some(cgroup) = &cgroup {
+            command.args(["--cgroup", cgroup]);
         }
         let mut child = command.spawn().context("starting hothouse serve")?;
         let mut stdout = BufReader::new(child.stdout.take().context("standard output")?);
@@ -115,7 +127,7 @@ impl Server {
             bail!("the server said {line:?}: {log}");
         };
         let base = ready["url"].as_str().context("url")?.to_owned();
-        Ok(Self { child, base, client: reqwest::Client::new(), directory, _stdout: stdout })
+        Ok(Self { child, base, client: reqwest::Client::new(), directory, cgroup, _stdout: stdout })
     }
 
     /// What it logged.

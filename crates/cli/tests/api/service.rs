@@ -34,6 +34,7 @@ async fn every_described_operation_is_routed_and_every_other_method_is_refused()
     for (path, item) in description["paths"].as_object().context("paths")? {
         let item = item.as_object().context("methods")?;
         let real = path.replace("{sandbox_id}", "nope").replace("{exec_id}", "e").replace("{shell_id}", "s");
+        let real = real.replace("{pool_name}", "p").replace("{template_name}", "t");
         let wrong = server.request(Method::PATCH, &real);
         let refused = send(wrong).await?;
         refused.problem(405, "method_not_allowed").with_context(|| path.clone())?;

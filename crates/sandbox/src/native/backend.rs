@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hothouse_domain::{Capabilities, SandboxId, SandboxSpec};
+use hothouse_domain::{Capabilities, PoolPlace, SandboxId, SandboxSpec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
@@ -48,7 +48,7 @@ pub struct NativeBackend {
 pub(super) struct Inner {
     options: NativeOptions,
     instance: String,
-    boot: String,
+    pub(super) boot: String,
     pub(super) directory: StateDirectory,
     pub(super) groups: Layout,
     spawner: watch::Sender<Option<Arc<Spawner>>>,
@@ -360,6 +360,13 @@ impl Drop for NativeBackend {
     }
 }
 
+impl Inner {
+    /// Whether there is anybody to come who reads what is written down of sandboxes.
+    pub(super) fn remembers(&self) -> bool {
+        self.options.when_orphaned == WhenOrphaned::LiveOn
+    }
+}
+
 impl NativeBackend {
     /// Starts the spawner and finds out what this machine enforces.
     ///
@@ -428,6 +435,19 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Running, CreateError> {
+        self.create_in(id, spec, None).await
+    }
+
+    /// [`create`](Self::create) for a place in a pool, which is remembered with it.
+    ///
+    /// # Errors
+    /// [`CreateError`]; nothing is left behind then.
+    pub async fn create_in(
+        &self,
+        id: &SandboxId,
+        spec: &SandboxSpec,
+        pool: Option<&PoolPlace>,
+    ) -> Result<Running, CreateError> {
         let inner = &self.inner;
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
@@ -451,16 +471,14 @@ impl NativeBackend {
             origin: Origin::Made,
             death,
         };
-        if inner.options.when_orphaned == WhenOrphaned::LiveOn {
-            let state =
-                State { boot: inner.boot.clone(), spec: spec.clone(), created_at: running.created_at, body };
-            if let Err(e) = inner.directory.save(id, &state) {
-                let error = step("writing its state", e.to_string());
-                if let Err(left) = running.destroy().await {
-                    tracing::error!(error = %left, "undoing a failed create");
-                }
-                return Err(error);
+        if inner.remembers()
+            && let Err(e) = inner.directory.save(id, &running.state(spec.clone(), pool.cloned()))
+        {
+            let error = step("writing its state", e.to_string());
+            if let Err(left) = running.destroy().await {
+                tracing::error!(error = %left, "undoing a failed create");
             }
+            return Err(error);
         }
         Ok(running)
     }
@@ -511,7 +529,7 @@ impl NativeBackend {
     }
 
     /// Finds the sandboxes that an earlier server left alive, with their specs, and sweeps what is dead.
-    pub async fn adopt(&self) -> Vec<(Running, SandboxSpec)> {
+    pub async fn adopt(&self) -> Vec<(Running, SandboxSpec, Option<PoolPlace>)> {
         let inner = &self.inner;
         let ids = inner.directory.ids().unwrap_or_else(|e| {
             tracing::error!(error = %e, "listing sandboxes to adopt");
@@ -538,8 +556,8 @@ impl NativeBackend {
             }
             let death = inner.remember(&state.body);
             let (backend, origin) = (Arc::clone(inner), Origin::Adopted);
-            let State { spec, created_at, body, .. } = state;
-            adopted.push((Running { backend, id, body, created_at, origin, death }, spec));
+            let State { spec, pool, created_at, body, .. } = state;
+            adopted.push((Running { backend, id, body, created_at, origin, death }, spec, pool));
         }
         inner.sweep_half_made().await;
         adopted

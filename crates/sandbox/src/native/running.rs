@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hothouse_domain::SandboxId;
+use hothouse_domain::{PoolPlace, SandboxId, SandboxSpec};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::backend::Inner;
 use super::cgroup::{Controller, Frozen};
+use super::state::State;
 use super::wire::{Body, Order, Report};
 use super::{DestroyError, FreezeError, process_start_time, state};
 
@@ -47,6 +48,23 @@ impl Running {
     #[must_use]
     pub fn created_at(&self) -> jiff::Timestamp {
         self.created_at
+    }
+
+    /// What is written down of it.
+    pub(super) fn state(&self, spec: SandboxSpec, pool: Option<PoolPlace>) -> State {
+        let (boot, body) = (self.backend.boot.clone(), self.body.clone());
+        State { boot, spec, pool, created_at: self.created_at, body }
+    }
+
+    /// Remembers another spec and place in a pool than it was made with. After a failure the old ones are remembered.
+    ///
+    /// # Errors
+    /// An I/O error of the state directory.
+    pub fn remember(&self, spec: &SandboxSpec, pool: Option<&PoolPlace>) -> io::Result<()> {
+        if !self.backend.remembers() {
+            return Ok(());
+        }
+        self.backend.directory.replace(&self.id, &self.state(spec.clone(), pool.cloned()))
     }
 
     /// A fresh connection to its guest.

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hothouse_domain::{SandboxId, SandboxSpec};
+use hothouse_domain::{PoolPlace, SandboxId, SandboxSpec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use super::wire::Body;
 
 const SOCKET: &str = "guest.sock";
 const STATE: &str = "state.json";
+/// Stays only where the process was killed while it replaced the state.
+const NEXT_STATE: &str = "state.json.next";
 /// Connections that may wait for the guest to accept them.
 const BACKLOG: i32 = 256;
 
@@ -30,6 +32,8 @@ pub(super) struct State {
     #[serde(default)]
     pub(super) boot: String,
     pub(super) spec: SandboxSpec,
+    #[serde(default)]
+    pub(super) pool: Option<PoolPlace>,
     pub(super) created_at: jiff::Timestamp,
     pub(super) body: Body,
 }
@@ -83,6 +87,14 @@ impl StateDirectory {
         fs::write(self.of(id).join(STATE), text)
     }
 
+    /// Writes another state over one that may be read at any moment: whoever reads it finds the old one or the new one.
+    pub(super) fn replace(&self, id: &SandboxId, state: &State) -> io::Result<()> {
+        let dir = self.of(id);
+        let text = serde_json::to_vec(state)?;
+        fs::write(dir.join(NEXT_STATE), text)?;
+        fs::rename(dir.join(NEXT_STATE), dir.join(STATE))
+    }
+
     pub(super) fn load(&self, id: &SandboxId) -> io::Result<State> {
         let text = fs::read(self.of(id).join(STATE))?;
         Ok(serde_json::from_slice(&text)?)
@@ -90,7 +102,7 @@ impl StateDirectory {
 
     pub(super) fn remove(&self, id: &SandboxId) -> io::Result<()> {
         let dir = self.of(id);
-        for name in [SOCKET, STATE] {
+        for name in [SOCKET, STATE, NEXT_STATE] {
             match fs::remove_file(dir.join(name)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 Ok(()) | Err(_) => {}

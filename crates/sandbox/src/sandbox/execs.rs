@@ -25,7 +25,7 @@ impl Sandbox {
     pub async fn exec(&self, mut spec: ExecSpec) -> Result<ExecResult, SandboxError> {
         let (exec_id, origin) = exec_request::exec_id(spec.exec_id.take());
         let limit = spec.output_limit_bytes.unwrap_or(DEFAULT_OUTPUT_LIMIT);
-        let request = exec_request::exec(&self.inner.spec, spec, &exec_id, OutputMode::Collect)?;
+        let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Collect)?;
         self.collect(&request, (&exec_id, origin), limit).await
     }
 
@@ -35,7 +35,7 @@ impl Sandbox {
     /// As for [`Sandbox::exec`].
     pub async fn exec_detached(&self, mut spec: ExecSpec) -> Result<ExecStatus, SandboxError> {
         let exec_id = exec_request::exec_id(spec.exec_id.take()).0;
-        let request = exec_request::exec(&self.inner.spec, spec, &exec_id, OutputMode::Detach)?;
+        let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Detach)?;
         match self.ask(&request, Repeat::Safe).await? {
             Reply::Started { replayed: false } => {
                 Ok(ExecStatus { exec_id, state: ExecState::Running, stdout_bytes: 0, stderr_bytes: 0 })
@@ -53,7 +53,7 @@ impl Sandbox {
         let exec_id = exec_request::exec_id(spec.exec_id.take()).0;
         let stdin =
             if spec.stdin_open || spec.pty.is_some() { StdinRoute::SameStream } else { StdinRoute::Closed };
-        let request = exec_request::exec(&self.inner.spec, spec, &exec_id, OutputMode::Follow)?;
+        let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Follow)?;
         self.follow(&request, exec_id, stdin, (0, 0)).await
     }
 

@@ -116,7 +116,8 @@ impl Sandbox {
     /// Makes it and hands it over; an error when that failed, with whom to tell, or when nobody wants it any more.
     async fn make(&self, made: Asker) -> Result<watch::Receiver<Option<String>>, Option<Answer>> {
         let begin = Instant::now();
-        let running = match self.inner.around.backend.create(&self.inner.id, &self.inner.spec).await {
+        let (terms, backend) = (self.terms(), &self.inner.around.backend);
+        let running = match backend.create_in(&self.inner.id, &terms.spec, terms.pool.as_ref()).await {
             Ok(running) => running,
             Err(error) => {
                 self.step(SandboxPhase::Destroying);

@@ -18,7 +18,7 @@ impl Sandbox {
     /// [`SandboxError`]: id taken, no shell in the image, too many.
     pub async fn shell_open(&self, mut spec: ShellSpec) -> Result<ShellInfo, SandboxError> {
         let shell_id = spec.shell_id.take().unwrap_or_else(|| fresh("sh"));
-        let request = exec_request::shell_open(&self.inner.spec, spec, &shell_id)?;
+        let request = exec_request::shell_open(&self.terms().spec, spec, &shell_id)?;
         match self.ask(&request, Repeat::Never).await? {
             Reply::ShellOpened { program } => Ok(ShellInfo { shell_id, program, busy: false }),
             reply => Err(strange(&reply)),

@@ -1,0 +1,59 @@
+//! Templates: what sandboxes are made from, by name.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::id::TemplateName;
+use crate::problem::Invalid;
+use crate::resources::Resources;
+use crate::sandbox::{ImageRef, Network, SandboxSpec};
+
+/// What a template's sandboxes are made from. Unknown fields are refused.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TemplateSpec {
+    /// The root file system.
+    pub image: ImageRef,
+    /// Limits.
+    pub resources: Resources,
+    /// The network.
+    pub network: Network,
+    /// Variables of every exec that does not set them itself.
+    pub env: BTreeMap<String, String>,
+    /// Working directory of execs that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Labels of every sandbox.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TemplateSpec {
+    /// Checks every rule that needs no machine.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the field and what is allowed.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.sandbox().validate()
+    }
+
+    /// A sandbox of this template, as it is before anybody claims it.
+    #[must_use]
+    pub fn sandbox(&self) -> SandboxSpec {
+        let Self { image, resources, network, env, workdir, labels } = self.clone();
+        SandboxSpec { id: None, image, resources, network, env, workdir, labels }
+    }
+}
+
+/// A template as listings show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateInfo {
+    /// Its name.
+    pub name: TemplateName,
+    /// Counts from 1; one more whenever `spec` changes. Pools replace what they keep ready of an earlier one.
+    pub version: u64,
+    /// What its sandboxes are made from.
+    pub spec: TemplateSpec,
+}

@@ -1,0 +1,92 @@
+//! Why an operation of the fleet failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use hothouse_domain::{ErrorCode, Invalid, PoolName, Problem, TemplateName};
+use hothouse_sandbox::SandboxError;
+
+/// Why an operation of the fleet failed. [`FleetError::problem`] is what a caller outside sees.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// A field of the request breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No template has this name.
+    #[error("no template {0}; `hothouse template ls` lists those that there are")]
+    NoTemplate(String),
+    /// A pool makes sandboxes of it.
+    #[error("template {template} is used by pool {pool}; remove the pool first")]
+    TemplateInUse {
+        /// Which.
+        template: TemplateName,
+        /// By whom.
+        pool: PoolName,
+    },
+    /// No pool has this name.
+    #[error("no pool {0}; `hothouse pool ls` lists those that there are")]
+    NoPool(String),
+    /// A pool with this name exists.
+    #[error("pool {0} exists already; scale it, or remove it first")]
+    PoolExists(PoolName),
+    /// Some of its sandboxes are claimed.
+    #[error("{claimed} sandboxes of pool {pool} are claimed; delete them first, or drain the pool")]
+    PoolInUse {
+        /// Which.
+        pool: PoolName,
+        /// How many.
+        claimed: u32,
+    },
+    /// It gives nothing any more.
+    #[error("pool {0} is draining; claim from another one")]
+    Draining(PoolName),
+    /// A file of a template or pool could not be written or removed.
+    #[error("{path}: {source}")]
+    Shelf {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A sandbox could not be made or claimed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+impl FleetError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Invalid(_) => ErrorCode::InvalidRequest,
+            Self::NoTemplate(_) => ErrorCode::TemplateNotFound,
+            Self::TemplateInUse { .. } => ErrorCode::TemplateInUse,
+            Self::NoPool(_) => ErrorCode::PoolNotFound,
+            Self::PoolExists(_) => ErrorCode::PoolExists,
+            Self::PoolInUse { .. } => ErrorCode::PoolInUse,
+            Self::Draining(_) => ErrorCode::PoolDraining,
+            Self::Shelf { .. } => ErrorCode::Internal,
+            Self::Sandbox(error) => error.code(),
+        }
+    }
+
+    /// The problem document for a caller outside.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Invalid(invalid) => invalid.clone().into(),
+            Self::Sandbox(error) => error.problem(),
+            other => Problem::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+/// Why the fleet did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("reading {path}: {reason}; repair the file or move it away")]
+pub struct FleetStartError {
+    /// Which file or directory.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}

@@ -1,0 +1,390 @@
+//! One pool: what it has ready, and the keeper task that keeps it so.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hothouse_domain::{
+    Claim, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase, SandboxSpec,
+    TemplateInfo,
+};
+use hothouse_sandbox::{Node, Sandbox};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::demand::Demand;
+use crate::error::FleetError;
+use crate::plan::{Action, Desired, Observed, plan};
+use crate::shelf::PoolRecord;
+
+/// How often the keeper looks although nothing has happened: demand wanes, sandboxes die.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Waits after a sandbox that could not be made, doubled with each in a row up to the second.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// A pool; clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    contents: Mutex<Contents>,
+    /// Something has changed that the keeper may act on.
+    changed: Notify,
+    /// The keeper ends, and what is made from now on is not kept.
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Contents {
+    spec: PoolSpec,
+    phase: PoolPhase,
+    template: TemplateInfo,
+    /// The oldest first. All of them are unclaimed.
+    ready: VecDeque<Sandbox>,
+    making: u32,
+    /// Claims whose sandbox is being made for them alone.
+    waiting: u32,
+    demand: Demand,
+    hits: u64,
+    misses: u64,
+    failures: u64,
+    failures_in_a_row: u32,
+    last_failure: Option<String>,
+    /// No refill before this.
+    rest_until: Option<Instant>,
+}
+
+impl Pool {
+    /// A pool with what an earlier server left ready for it. Its keeper runs until the pool is closed.
+    pub(crate) fn start(node: Node, record: PoolRecord, template: TemplateInfo, ready: Vec<Sandbox>) -> Self {
+        let contents = Contents {
+            spec: record.spec,
+            phase: record.phase,
+            template,
+            ready: ready.into(),
+            making: 0,
+            waiting: 0,
+            demand: Demand::default(),
+            hits: 0,
+            misses: 0,
+            failures: 0,
+            failures_in_a_row: 0,
+            last_failure: None,
+            rest_until: None,
+        };
+        let pool = Self {
+            inner: Arc::new(Inner {
+                node,
+                contents: Mutex::new(contents),
+                changed: Notify::new(),
+                closing: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                began: Instant::now(),
+            }),
+        };
+        pool.inner.tasks.spawn(pool.clone().keep());
+        pool
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.inner.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept of it.
+    pub(crate) fn record(&self) -> PoolRecord {
+        let contents = self.contents();
+        PoolRecord { spec: contents.spec.clone(), phase: contents.phase }
+    }
+
+    /// As listings show it.
+    pub(crate) fn info(&self) -> PoolInfo {
+        let name = self.contents().spec.name.clone();
+        let claimed = self.inner.node.count(|terms| {
+            terms.pool.as_ref().is_some_and(|place| place.pool == name && place.claim == Claim::Claimed)
+        });
+        let contents = self.contents();
+        PoolInfo {
+            spec: contents.spec.clone(),
+            phase: contents.phase,
+            template_version: contents.template.version,
+            ready: count(contents.ready.len()),
+            making: contents.making,
+            claimed: count(claimed),
+            hits: contents.hits,
+            misses: contents.misses,
+            failures: contents.failures,
+            last_failure: contents.last_failure.clone(),
+        }
+    }
+
+    /// Keeps another number ready.
+    pub(crate) fn scale(&self, size: PoolSize) {
+        let mut contents = self.contents();
+        contents.spec.min = size.min;
+        contents.spec.max = size.max;
+        drop(contents);
+        self.inner.changed.notify_one();
+    }
+
+    /// Makes none and gives none any more.
+    pub(crate) fn drain(&self) {
+        self.contents().phase = PoolPhase::Draining;
+        self.inner.changed.notify_one();
+    }
+
+    /// Makes sandboxes of another version; those of the old one go.
+    pub(crate) fn set_template(&self, template: TemplateInfo) {
+        let mut contents = self.contents();
+        contents.template = template;
+        // It may be the cure.
+        contents.rest_until = None;
+        drop(contents);
+        self.inner.changed.notify_one();
+    }
+
+    /// Gives a sandbox: one that is ready, or else one that is made now. A caller that goes away leaves none claimed.
+    pub(crate) async fn claim(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+        let (given, taken) = oneshot::channel();
+        let pool = self.clone();
+        self.inner.tasks.spawn(async move {
+            let result = pool.give(claim).await;
+            if let Err(Ok(sandbox)) = given.send(result) {
+                pool.remove(sandbox).await;
+            }
+        });
+        taken.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))
+    }
+
+    async fn give(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+        let (spec, place) = {
+            let mut contents = self.contents();
+            if contents.phase == PoolPhase::Draining {
+                return Err(FleetError::Draining(contents.spec.name.clone()));
+            }
+            let spec = bound(&contents.template, &claim);
+            // Before any is taken: a claim that cannot be bound costs nobody a sandbox.
+            spec.validate()?;
+            let now = self.second();
+            contents.demand.note(now);
+            (spec, place(&contents, Claim::Claimed))
+        };
+        while let Some(sandbox) = self.take_ready() {
+            match sandbox.claim(claim.clone()).await {
+                Ok(()) => {
+                    self.contents().hits += 1;
+                    return Ok(sandbox);
+                }
+                // It died in the meantime, or its state cannot be written: the next one may do.
+                Err(error) => {
+                    tracing::warn!(sandbox = %sandbox.id(), %error, "a ready sandbox could not be claimed");
+                    self.inner.tasks.spawn(self.clone().removed(sandbox));
+                }
+            }
+        }
+        let waiting = Waiting::new(self);
+        let made = self.inner.node.create_in(spec, Some(place)).await;
+        drop(waiting);
+        Ok(made?)
+    }
+
+    /// The oldest one of the latest version.
+    fn take_ready(&self) -> Option<Sandbox> {
+        let mut contents = self.contents();
+        let version = contents.template.version;
+        let at = contents.ready.iter().position(|sandbox| is_usable(sandbox, version))?;
+        let sandbox = contents.ready.remove(at);
+        drop(contents);
+        self.inner.changed.notify_one();
+        sandbox
+    }
+
+    /// The keeper: observes, plans, obeys.
+    async fn keep(self) {
+        loop {
+            for action in self.look() {
+                match action {
+                    Action::Make(n) => (0..n).for_each(|_| drop(self.inner.tasks.spawn(self.clone().make()))),
+                    Action::Retire(n) => self.retire(n),
+                    Action::RetireOutdated => self.retire_outdated(),
+                }
+            }
+            tokio::select! {
+                () = self.inner.closing.cancelled() => return,
+                () = self.inner.changed.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// What to do now. What is to be made counts as being made from here on.
+    fn look(&self) -> Vec<Action> {
+        let second = self.second();
+        let room = self.inner.node.room();
+        let mut contents = self.contents();
+        let version = contents.template.version;
+        let usable = contents.ready.iter().filter(|sandbox| is_usable(sandbox, version)).count();
+        let rests = contents.rest_until.is_some_and(|until| Instant::now() < until);
+        let observed = Observed {
+            ready: count(usable),
+            outdated: count(contents.ready.len() - usable),
+            making: contents.making,
+            demand: contents.demand.of_late(second),
+            makers: if rests || self.inner.closing.is_cancelled() { 0 } else { makers() },
+            room: count(room),
+            waiting: contents.waiting,
+        };
+        let actions = plan(Desired { size: contents.spec.size(), phase: contents.phase }, observed);
+        for action in &actions {
+            if let Action::Make(n) = action {
+                contents.making += n;
+            }
+        }
+        actions
+    }
+
+    async fn make(self) {
+        let (spec, place) = {
+            let contents = self.contents();
+            (contents.template.spec.sandbox(), place(&contents, Claim::Ready))
+        };
+        let made = self.inner.node.create_in(spec, Some(place)).await;
+        let mut unwanted = None;
+        {
+            let mut contents = self.contents();
+            contents.making -= 1;
+            match made {
+                // Those of an old version, or too many, are retired by the keeper's next look.
+                Ok(sandbox) if !self.inner.closing.is_cancelled() => {
+                    contents.ready.push_back(sandbox);
+                    contents.failures_in_a_row = 0;
+                    contents.last_failure = None;
+                }
+                Ok(sandbox) => unwanted = Some(sandbox),
+                Err(error) => {
+                    tracing::warn!(pool = %contents.spec.name, %error, "refilling");
+                    contents.failures += 1;
+                    contents.last_failure = Some(error.to_string());
+                    let rest = PATIENCE.0.saturating_mul(1 << contents.failures_in_a_row.min(16));
+                    contents.failures_in_a_row += 1;
+                    contents.rest_until = Some(Instant::now() + rest.min(PATIENCE.1));
+                }
+            }
+        }
+        self.inner.changed.notify_one();
+        if let Some(sandbox) = unwanted {
+            self.remove(sandbox).await;
+        }
+    }
+
+    fn retire(&self, n: u32) {
+        for _ in 0..n {
+            let Some(sandbox) = self.take_ready() else { return };
+            self.inner.tasks.spawn(self.clone().removed(sandbox));
+        }
+    }
+
+    fn retire_outdated(&self) {
+        let outdated: Vec<Sandbox> = {
+            let mut contents = self.contents();
+            let version = contents.template.version;
+            let (kept, outdated) = std::mem::take(&mut contents.ready)
+                .into_iter()
+                .partition(|sandbox| is_usable(sandbox, version));
+            contents.ready = kept;
+            Vec::from(outdated)
+        };
+        for sandbox in outdated {
+            self.inner.tasks.spawn(self.clone().removed(sandbox));
+        }
+    }
+
+    async fn removed(self, sandbox: Sandbox) {
+        self.remove(sandbox).await;
+        // There is room again.
+        self.inner.changed.notify_one();
+    }
+
+    async fn remove(&self, sandbox: Sandbox) {
+        if let Err(error) = self.inner.node.delete(sandbox.id()).await {
+            tracing::warn!(sandbox = %sandbox.id(), %error, "not removed");
+        }
+    }
+
+    /// Ends the keeper and waits for what is under way; what is ready stays for the next server.
+    pub(crate) async fn close(&self) {
+        self.inner.closing.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// Closes it and removes what is ready.
+    pub(crate) async fn empty(&self) {
+        self.close().await;
+        let ready = std::mem::take(&mut self.contents().ready);
+        for sandbox in ready {
+            self.remove(sandbox).await;
+        }
+    }
+
+    fn second(&self) -> u64 {
+        self.inner.began.elapsed().as_secs()
+    }
+}
+
+/// Counts a claim that waits for as long as this lives: it may end anywhere.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn new(pool: &'a Pool) -> Self {
+        let mut contents = pool.contents();
+        contents.misses += 1;
+        contents.waiting += 1;
+        drop(contents);
+        Self(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.contents().waiting -= 1;
+        self.0.inner.changed.notify_one();
+    }
+}
+
+/// A sandbox that may be given to a claim.
+fn is_usable(sandbox: &Sandbox, version: u64) -> bool {
+    let terms = sandbox.terms();
+    let place = terms.pool.as_ref();
+    place.is_some_and(|place| place.version == version && place.claim == Claim::Ready)
+        && *sandbox.watch_phase().borrow() == SandboxPhase::Running
+}
+
+fn place(contents: &Contents, claim: Claim) -> PoolPlace {
+    let TemplateInfo { name, version, .. } = contents.template.clone();
+    PoolPlace { pool: contents.spec.name.clone(), template: name, version, claim }
+}
+
+/// A sandbox of this template as this claim wants it.
+fn bound(template: &TemplateInfo, claim: &ClaimSpec) -> SandboxSpec {
+    let mut spec = template.spec.sandbox();
+    spec.env.extend(claim.env.clone());
+    spec.labels.extend(claim.labels.clone());
+    spec
+}
+
+/// Sandboxes that a pool makes at once: more than there are cores would only wait for each other.
+fn makers() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| count(cores.get()))
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
