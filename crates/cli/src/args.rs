@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Cp(commands::cp::CpArgs),
     Logs(commands::logs::LogsArgs),
     Rm(commands::rm::RmArgs),
+    Template(commands::template::TemplateArgs),
+    Pool(commands::pool::PoolArgs),
     Doctor(commands::doctor::DoctorArgs),
     Bench(crate::bench::BenchArgs),
     Openapi(commands::openapi::OpenapiArgs),

@@ -5,6 +5,7 @@
 //! what is quoted is the median of the rounds' ratios. A bench is a program, never a timed test: it reports a missed
 //! bar and ends with success.
 
+mod claim;
 mod contest;
 mod create;
 mod exec;
@@ -37,6 +38,8 @@ use report::Report;
 enum Bench {
     /// Make a sandbox, run `true` in it, destroy it
     Create,
+    /// Take a ready sandbox from a pool, run `true` in it
+    Claim,
     /// Run `true` in a live sandbox
     Exec,
     /// Run a command in a live shell session
@@ -96,8 +99,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
 
 fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
     let benches: &[Bench] = match args.bench {
-        Bench::All if args.tasks.is_none() => &[Bench::Create, Bench::Exec, Bench::Session, Bench::Growth],
-        Bench::All => &[Bench::Create, Bench::Exec, Bench::Session, Bench::Score, Bench::Growth],
+        Bench::All if args.tasks.is_none() => {
+            &[Bench::Create, Bench::Claim, Bench::Exec, Bench::Session, Bench::Growth]
+        }
+        Bench::All => {
+            &[Bench::Create, Bench::Claim, Bench::Exec, Bench::Session, Bench::Score, Bench::Growth]
+        }
         ref one => std::slice::from_ref(one),
     };
     let mut reports = Vec::new();
@@ -126,6 +133,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
     let rounds = usize::from(args.rounds);
     match bench {
         Bench::Create => create::run(rounds),
+        Bench::Claim => claim::run(rounds),
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
         Bench::Score => {

@@ -8,6 +8,7 @@ pub(crate) mod exec;
 mod follow;
 pub(crate) mod logs;
 pub(crate) mod openapi;
+pub(crate) mod pool;
 mod program;
 pub(crate) mod ps;
 pub(crate) mod rm;
@@ -15,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod table;
+pub(crate) mod template;
 mod terminal;
 mod transfer;
 
@@ -67,6 +69,8 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Cp(args) => Box::pin(cp::run(args)).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Rm(args) => rm::run(args).await,
+        Command::Template(args) => template::run(args).await,
+        Command::Pool(args) => pool::run(args).await,
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
         Command::Bench(args) => Box::pin(crate::bench::run(args)).await,
         Command::Openapi(args) => openapi::run(&args),
@@ -86,6 +90,8 @@ impl Command {
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Rm(args) => args.json,
+            Self::Template(args) => args.wants_json(),
+            Self::Pool(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             Self::Shell(_) | Self::Cp(_) | Self::Bench(_) | Self::Openapi(_) | Self::Completions(_) => false,
         }

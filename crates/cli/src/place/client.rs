@@ -119,6 +119,12 @@ impl ApiClient {
         Failure::new(ErrorCode::Internal, format!("talking to {base}: {cause}"))
     }
 
+    /// All of a listing that has one page.
+    pub(crate) async fn items<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<Vec<T>, Failure> {
+        let page: Page<T> = self.send_json(self.request(Method::GET, segments)).await?;
+        Ok(page.items)
+    }
+
     /// Makes a sandbox.
     pub(crate) async fn create(&self, spec: &SandboxSpec) -> Result<SandboxInfo, Failure> {
         self.send_json(self.request(Method::POST, &["v1", "sandboxes"]).json(spec)).await

@@ -14,6 +14,8 @@ use crate::program::run;
 #[test_case(&["cp"]; "cp")]
 #[test_case(&["logs"]; "logs")]
 #[test_case(&["rm"]; "rm")]
+#[test_case(&["template"]; "template")]
+#[test_case(&["pool"]; "pool")]
 #[test_case(&["doctor"]; "doctor")]
 #[test_case(&["openapi"]; "openapi")]
 #[test_case(&["completions"]; "completions")]

@@ -227,6 +227,33 @@ fn a_second_server_on_the_same_home_is_refused() {
 }
 
 #[test]
+fn a_pool_from_template_to_claim() {
+    let service = Service::start();
+    let set = ["template", "set", "py", "--memory", "128M", "--env", "WHO=template", "--label", "kind=py"];
+    assert_eq!(service.ok(&set), "py version 1\n");
+    assert_eq!(service.ok(&["pool", "create", "warm", "--template", "py", "--min", "2"]), "warm\n");
+    let pool = || -> Value {
+        let all: Value = serde_json::from_str(&service.ok(&["pool", "ls", "--json"])).expect("JSON");
+        all[0].clone()
+    };
+    wait_until("two are ready", || pool()["ready"] == 2);
+    let id = service.ok(&["pool", "claim", "warm", "--env", "JOB=7"]).trim().to_owned();
+    assert_eq!(service.ok(&["exec", &id, "--", "sh", "-c", "echo $WHO $JOB"]), "template 7\n");
+    assert_eq!((&pool()["hits"], &pool()["claimed"]), (&1.into(), &1.into()));
+    let table = service.ok(&["pool", "ls"]);
+    assert!(table.starts_with("NAME ") && table.contains("py:1") && table.contains("active"), "{table}");
+    assert_eq!(service.ok(&["pool", "scale", "warm", "--min", "0", "--max", "1"]), "warm\n");
+
+    let refused = service.ask(&["pool", "rm", "warm"]);
+    assert!(refused.status == 1 && refused.stderr.contains("drain"), "{refused:?}");
+    assert_eq!(service.ok(&["pool", "drain", "warm"]), "warm\n");
+    assert_eq!(service.ok(&["pool", "rm", "warm"]), "warm\n");
+    assert!(service.ok(&["template", "ls"]).contains("128M"));
+    assert_eq!(service.ok(&["template", "rm", "py"]), "py\n");
+    assert_eq!(service.ok(&["ps", "--quiet"]).trim(), id, "what was claimed lives on");
+}
+
+#[test]
 fn an_address_that_is_taken_or_exposed_is_refused() {
     let service = Service::start();
     let home = tempfile::tempdir().unwrap();

@@ -57,6 +57,17 @@ const WRONG: &[&[&str]] = &[
     &["logs", "sb-1"],
     &["shell", "--workdir", "here"],
     &["shell", "a/b"],
+    // templates and pools
+    &["template"],
+    &["template", "set", "a/b"],
+    &["template", "set", "py", "--memory", "1K"],
+    &["pool", "create", "warm"],
+    &["pool", "create", "a b", "--template", "py"],
+    &["pool", "create", "warm", "--template", "py", "--min", "3", "--max", "2"],
+    &["pool", "create", "warm", "--template", "py", "--max", "99999"],
+    &["pool", "scale", "warm", "--min", "1", "--max", "0"],
+    &["pool", "claim", "warm", "--env", "=x"],
+    &["pool", "claim", "warm", "--server", "http://127.0.0.1:1"],
     // scoring and measuring
     &["score"],
     &["score", "/no/such/tasks.jsonl"],
