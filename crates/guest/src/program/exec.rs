@@ -4,7 +4,8 @@
 //!              leader ends          outputs end, or 50 ms pass
 //!  Running ─────────────────► Ended ──────────────────────────► recorded in the journal
 //!     │ timeout, terminate             ▲ the whole tree is gone
-//!     └──────────► termination ────────┘
+//!     ├──────────► termination ────────┤
+//!     └────────────────────────────────┘ ended for want of memory: what is left of its session is gone
 //! ```
 
 use std::ffi::CString;
@@ -310,7 +311,18 @@ impl Server {
     /// The leader of an exec has ended.
     pub(super) fn on_leader_end(&mut self, serial: Serial, ended: Ended) {
         let now = Instant::now();
-        self.end(serial, Life::Ended { ended, at: now, drain_until: now + DRAIN });
+        let life = Life::Ended { ended, at: now, drain_until: now + DRAIN };
+        let out_of_memory = self
+            .execs
+            .get(&serial)
+            .is_some_and(|exec| exec.shell.is_none() && self.ending(exec, ended) == Ending::OomKilled);
+        if !out_of_memory {
+            return self.end(serial, life);
+        }
+        self.begin_session_end(serial);
+        self.end(serial, life);
+        self.continue_termination(serial, Instant::now());
+        self.settle(serial);
     }
 
     /// A session's command has ended; all that it wrote is in the pipes.

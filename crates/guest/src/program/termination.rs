@@ -80,6 +80,14 @@ struct Leaders {
 }
 
 impl Kin {
+    /// Those that are in this session now; all others are nobody's or somebody else's.
+    fn of_session(all: &[Facts], session: i32) -> Self {
+        let (members, foreign): (Vec<&Facts>, Vec<&Facts>) =
+            all.iter().partition(|facts| facts.session == session);
+        let processes = |facts: Vec<&Facts>| facts.into_iter().map(|facts| facts.process).collect();
+        Self { members: processes(members), foreign: processes(foreign) }
+    }
+
     /// Sorts all processes into members and others; returns the members that are alive.
     fn update(&mut self, all: &[Facts], leaders: &Leaders) -> Vec<Facts> {
         let roots: Vec<i32> = if let Some(own) = leaders.own {
@@ -160,6 +168,16 @@ impl Server {
         exec.termination = Some(Termination { phase: Phase::Grace { kill_at }, kin });
         self.continue_termination(serial, Instant::now());
         self.set_exec_timer(serial);
+    }
+
+    /// Begins to end what is left of the session of an exec whose leader ended for want of memory. Nothing else would end
+    /// it, its timeout neither, and a crowd that fights for the last page keeps the guest from its work.
+    pub(super) fn begin_session_end(&mut self, serial: Serial) {
+        let Some(exec) = self.execs.get_mut(&serial) else { return };
+        if exec.termination.is_none() {
+            let kin = Kin::of_session(&tree::scan(), exec.pid);
+            exec.termination = Some(Termination { phase: Phase::Grace { kill_at: Instant::now() }, kin });
+        }
     }
 
     /// Goes on with an exec's termination.
