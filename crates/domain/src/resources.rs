@@ -17,7 +17,8 @@ pub struct Resources {
     pub memory_bytes: u64,
     /// Processes and threads at once. 4 to 1,048,576.
     pub pids: u32,
-    /// Bytes that the sandbox may write to its file system. 1 MiB to 16 TiB.
+    /// Bytes that the sandbox may write to its file system. 1 MiB to 16 TiB. An eighth of the memory, at least 8 MiB, is
+    /// kept from files whatever is asked for here.
     pub disk_bytes: u64,
     /// Files, directories and links that the sandbox may make. 64 to 2^32.
     pub disk_inodes: u64,
@@ -29,7 +30,18 @@ impl Default for Resources {
     }
 }
 
+/// Memory that files never take: programs have to run to remove them.
+const KEPT_FROM_FILES: u64 = 8 << 20;
+
 impl Resources {
+    /// Bytes of files that there is room for: those asked for, or what the memory limit leaves. Files outlive the programs
+    /// that write them, so where they take all of the memory no program can run any more, `rm` neither.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        let kept = KEPT_FROM_FILES.max(self.memory_bytes / 8);
+        self.disk_bytes.min(self.memory_bytes.saturating_sub(kept))
+    }
+
     /// Checks each limit against its range.
     ///
     /// # Errors
@@ -48,5 +60,21 @@ impl Resources {
         range("resources.pids", self.pids.into(), 4, 1 << 20, "processes")?;
         range("resources.disk_bytes", self.disk_bytes, 1 << 20, 16 << 40, "bytes")?;
         range("resources.disk_inodes", self.disk_inodes, 64, 1 << 32, "files")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_leave_memory_for_programs() {
+        let files = |memory_bytes, disk_bytes| {
+            Resources { memory_bytes, disk_bytes, ..Resources::default() }.file_bytes() >> 20
+        };
+        assert_eq!(files(512 << 20, 256 << 20), 256, "what is asked for, where there is room");
+        assert_eq!(files(512 << 20, 1 << 40), 448);
+        assert_eq!(files(48 << 20, 64 << 20), 40);
+        assert_eq!(files(16 << 20, 64 << 20), 8, "the smallest sandbox");
     }
 }

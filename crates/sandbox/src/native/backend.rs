@@ -513,7 +513,7 @@ impl NativeBackend {
             memory_bytes: resources.memory_bytes,
             // The guest is one of them.
             pids: resources.pids.saturating_add(1),
-            disk_bytes: resources.disk_bytes,
+            disk_bytes: resources.file_bytes(),
             disk_inodes: resources.disk_inodes,
         };
         let (directories, workdir) = (image.directories.clone(), spec.workdir.clone());
