@@ -115,10 +115,8 @@ fn what_is_left_of_an_exec_that_ran_out_of_memory_goes_with_it() {
     // A daemon of an earlier exec is somebody else's.
     driver.sh("setsid sleep 1000 >/dev/null 2>&1 & sleep 1000 >/dev/null 2>&1 &");
     driver::wait_for("only daemons are left", || processes(&mut driver) == 3);
-    let answer = driver.sh(
-        "for i in 1 2 3 4; do (trap '' TERM HUP; while :; do sleep 1000; done) & done; \
-         exec python3 -c 'x = bytearray(500_000_000)'",
-    );
+    let answer = driver.sh("for i in 1 2 3 4; do (trap '' TERM HUP; while :; do sleep 1000; done) & done; \
+         exec python3 -c 'x = bytearray(500_000_000)'");
     assert_eq!(answer.ending(), &Ending::OomKilled);
     assert_eq!(processes(&mut driver), 3);
     assert_eq!(driver.sh("echo fine").out(), "fine\n");

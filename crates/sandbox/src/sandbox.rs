@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use futures::Stream;
 use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::link::{LinkCache, LinkPlace};
@@ -98,6 +98,8 @@ struct Inner {
     /// Taken by destroy.
     running: tokio::sync::RwLock<Option<Running>>,
     link: LinkPlace,
+    /// Told when its guest says nothing though it was asked.
+    silence: Arc<Notify>,
     /// One connects, the others wait for its link.
     connecting: tokio::sync::Mutex<()>,
     around: Arc<Surroundings>,
@@ -123,6 +125,7 @@ impl Sandbox {
             commands,
             running: tokio::sync::RwLock::new(None),
             link: Arc::new(Mutex::new(None)),
+            silence: Arc::new(Notify::new()),
             connecting: tokio::sync::Mutex::new(()),
             around,
         };

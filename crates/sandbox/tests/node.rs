@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hothouse_domain::{
-    Enforcement, ErrorCode, ExecSpec, ExecState, Outcome, SandboxId, SandboxInfo, SandboxPhase, SandboxSpec,
+    Enforcement, ErrorCode, ExecSpec, ExecState, Outcome, Resources, SandboxId, SandboxInfo, SandboxPhase,
+    SandboxSpec,
 };
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
@@ -78,13 +79,32 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Kills a sandbox's guest from outside.
-fn kill_guest(home: &Path, sandbox: &Sandbox) {
+/// The pid of a sandbox's guest.
+fn guest(home: &Path, sandbox: &Sandbox) -> i32 {
     let path = home.join("sandboxes").join(sandbox.id().as_str()).join("state.json");
     let state: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let pid = i32::try_from(state["body"]["pid"].as_i64().unwrap()).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    i32::try_from(state["body"]["pid"].as_i64().unwrap()).unwrap()
+}
+
+/// Kills a sandbox's guest from outside.
+fn kill_guest(home: &Path, sandbox: &Sandbox) {
+    signal_guest(home, sandbox, rustix::process::Signal::KILL);
+}
+
+fn signal_guest(home: &Path, sandbox: &Sandbox, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(guest(home, sandbox)).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Clock ticks that the children of a process have spent in the kernel.
+fn kernel_ticks_of_children(parent: i32) -> u64 {
+    let children =
+        std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let ticks = |child: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(12)?.parse::<u64>().ok()
+    };
+    children.split_whitespace().filter_map(ticks).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,6 +252,53 @@ async fn a_dead_sandbox_says_so_and_can_only_be_deleted() {
     assert_eq!(neighbour.exec(sh("echo fine")).await.unwrap().stdout, "fine\n");
     node.delete(sandbox.id()).await.unwrap();
     assert_eq!(home.sandbox_directories(), 1);
+    node.shutdown(AtShutdown::Destroy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_does_not_answer_is_given_up_and_one_that_is_only_silent_is_not() {
+    let home = Home::new();
+    let node = home.node(100, WhenOrphaned::LiveOn).await;
+    let stopped = node.create(SandboxSpec::default()).await.unwrap();
+    let silent = node.create(SandboxSpec::default()).await.unwrap();
+    stopped.exec(sh("true")).await.unwrap();
+    signal_guest(home.dir.path(), &stopped, rustix::process::Signal::STOP);
+    let begin = Instant::now();
+    let quiet = silent.exec(ExecSpec { timeout_s: Some(32.0), ..sh("sleep 1000") });
+    let hopeless = async {
+        let timed = ExecSpec { timeout_s: Some(1.0), ..sh("true") };
+        let refused = code(stopped.exec(timed).await);
+        (refused, begin.elapsed())
+    };
+    let both = async { tokio::join!(quiet, hopeless) };
+    let (quiet, (refused, took)) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    assert_eq!(quiet.unwrap().outcome, Outcome::TimedOut, "half a minute without a word is no sin");
+    assert_eq!(refused, ErrorCode::SandboxDead);
+    assert!(took > Duration::from_secs(15), "{took:?}");
+    let SandboxPhase::Dead { reason } = stopped.info().phase else { panic!("{:?}", stopped.info().phase) };
+    assert!(reason.starts_with("starved"), "{reason}");
+    soon(node.delete(stopped.id())).await.unwrap();
+    assert_eq!(home.sandbox_directories(), 1);
+    node.shutdown(AtShutdown::Destroy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_used_more_cpu_than_it_may_ends_at_once_all_the_same() {
+    let home = Home::new();
+    let node = home.node(100, WhenOrphaned::LiveOn).await;
+    let (mib, cpus) = (1 << 20, 0.01);
+    let resources =
+        Resources { cpus, memory_bytes: 1024 * mib, disk_bytes: 800 * mib, ..Resources::default() };
+    let sandbox = node.create(SandboxSpec { resources, ..SandboxSpec::default() }).await.unwrap();
+    if sandbox.isolation().get("cpu_limit") == Some(&Enforcement::Enforced) {
+        // One call that the kernel does not interrupt: a tenth of a second of it is ten seconds of this sandbox's share.
+        sandbox.exec_detached(sh("exec dd if=/dev/zero of=/tmp/x bs=600M count=1")).await.unwrap();
+        let pid = guest(home.dir.path(), &sandbox);
+        until("it is in debt", || kernel_ticks_of_children(pid) >= 10).await;
+    }
+    let begin = Instant::now();
+    node.delete(sandbox.id()).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
     node.shutdown(AtShutdown::Destroy).await;
 }
 

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::pump::{Link, locked};
 
 /// Links that a node keeps; above that, idle ones are closed, longest idle first.
 pub(crate) const MAX_LINKS: usize = 4096;
 /// An idle link is closed after this time.
 const IDLE_MS: u64 = 10_000;
-/// How often idle links are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often idle links and silent guests are looked for.
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How many are closed at once when there are too many.
 const EVICT: usize = 64;
 
@@ -39,12 +41,23 @@ impl LinkCache {
         }
     }
 
-    /// Closes idle links for as long as the node lives.
+    /// Closes idle links and looks for silent guests, for as long as the node lives.
     pub(crate) async fn sweep_forever(&self) {
         let mut ticks = tokio::time::interval(SWEEP_EVERY);
+        // After a pause of the whole machine guests get their time to speak too.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             self.sweep(IDLE_MS);
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        let links: Vec<Arc<Link>> =
+            locked(&self.places).values().filter_map(|place| locked(place).clone()).collect();
+        for link in links {
+            link.look();
         }
     }
 

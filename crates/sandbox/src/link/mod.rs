@@ -16,7 +16,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use cache::{LinkCache, LinkPlace};
+pub(crate) use cache::{LinkCache, LinkPlace, SWEEP_EVERY};
 pub(crate) use inbox::{Event, WakeWhen};
 pub(crate) use pump::{Link, locked};
 pub(crate) use stream::{LinkStream, Sent, StopAt};

@@ -1,13 +1,13 @@
 //! One connection to a guest and the task that reads it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use hothouse_guest::frame::{self, Channel, Decoder, Frame, Kind};
-use hothouse_guest::message::{self, Hello, MAGIC, Reply, VERSION};
+use hothouse_guest::message::{self, Hello, MAGIC, Reply, Request, VERSION};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::io::AsyncReadExt;
@@ -25,7 +25,7 @@ const MAX_STREAMS: usize = 1024;
 /// Unsent bytes above which new data waits for the socket.
 const OUT_HIGH_WATER: usize = 1 << 20;
 /// How long a fresh guest may take to say hello.
-const HELLO_WITHIN: Duration = Duration::from_secs(20);
+const HELLO_WITHIN: Duration = Duration::from_secs(60);
 /// How long a caller may leave replies unread before the link is given up.
 const UNREAD_FOR: Duration = Duration::from_secs(60);
 /// Room for a read: the first figure, doubled up to the second while reads fill it.
@@ -76,6 +76,12 @@ pub(crate) struct Link {
     started: Instant,
     /// Milliseconds after `started` at which the last stream ended.
     idle_since: AtomicU64,
+    /// Something has come since the last look.
+    heard: AtomicBool,
+    /// Looks in a row that found requests open and nothing come.
+    silent: AtomicU32,
+    /// Told by each of those.
+    silence: Arc<Notify>,
 }
 
 /// A lock is never poisoned here for long: no code that can panic runs under one.
@@ -84,8 +90,9 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    /// Takes a fresh connection over. The hello goes out with the first request.
-    pub(crate) fn start(socket: UnixStream, tasks: &TaskTracker) -> Arc<Self> {
+    /// Takes a fresh connection over. The hello goes out with the first request. `silence` is told of looks that find the
+    /// guest silent.
+    pub(crate) fn start(socket: UnixStream, tasks: &TaskTracker, silence: Arc<Notify>) -> Arc<Self> {
         let (read, write) = socket.into_split();
         let mut pending = Vec::with_capacity(256);
         frame::encode(&mut pending, Kind::Hello, 0, Channel::None, &message::encode(&Hello::new()));
@@ -98,6 +105,9 @@ impl Link {
             ended: Notify::new(),
             started: Instant::now(),
             idle_since: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+            silent: AtomicU32::new(0),
+            silence,
         });
         tasks.spawn(Arc::clone(&link).pump(read));
         link
@@ -232,6 +242,36 @@ impl Link {
         true
     }
 
+    /// Looks whether the guest has said anything since the last look while requests are open. One that has not is asked for
+    /// a word: long commands are silent too, but a guest that can run at all answers.
+    pub(crate) fn look(self: &Arc<Self>) {
+        let heard = self.heard.swap(false, Ordering::Relaxed);
+        if heard || self.idle_ms().is_some() {
+            return self.silent.store(0, Ordering::Relaxed);
+        }
+        // Whoever cannot be asked is not blamed for saying nothing. The stream is dropped at once: any byte will do.
+        if self.open(&message::encode(&Request::Info), WakeWhen::Over).is_ok() {
+            self.silent.fetch_add(1, Ordering::Relaxed);
+            self.silence.notify_one();
+        }
+    }
+
+    /// How many looks in a row have found the guest silent.
+    pub(crate) fn silent_looks(&self) -> u32 {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Counts silence from now on: the guest could not have spoken before.
+    pub(crate) fn excuse(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+        self.silent.store(0, Ordering::Relaxed);
+    }
+
     /// True when no stream can be opened any more.
     pub(crate) fn has_ended(&self) -> bool {
         locked(&self.streams).failed.is_some()
@@ -329,6 +369,7 @@ impl Link {
                 Ok(_) => room = READ_ROOM.0,
                 Err(error) => return format!("reading from the guest: {error}"),
             }
+            self.heard.store(true, Ordering::Relaxed);
             let full = match self.sort(&mut decoder, &mut greeted) {
                 Ok(full) => full,
                 Err(reason) => return reason,

@@ -57,7 +57,7 @@ impl Peer {
 
 fn pair() -> (Arc<Link>, Peer) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Link::start(ours, &TaskTracker::new()), Peer { socket: theirs, decoder: Decoder::new() })
+    (Link::start(ours, &TaskTracker::new(), Arc::default()), Peer { socket: theirs, decoder: Decoder::new() })
 }
 
 fn open(link: &Arc<Link>, wake_when: WakeWhen) -> LinkStream {
@@ -304,4 +304,38 @@ async fn a_sweep_closes_idle_links_only() {
         "the connection is closed, nothing was sent"
     );
     assert_eq!(soon(busy_peer.frame()).await.map(|f| f.0), Some(Kind::Hello));
+}
+
+#[tokio::test]
+async fn a_guest_that_says_nothing_is_asked_and_counted() {
+    let (link, mut peer) = pair();
+    link.look();
+    assert_eq!(link.silent_looks(), 0, "nobody waits for anything");
+    let _stream = open(&link, WakeWhen::Any);
+    peer.greet().await;
+    let waiting = peer.opened().await;
+    assert_eq!(soon(async { heard(&link).await }).await, 0, "the hello counts");
+    for looks in 1..=3 {
+        link.look();
+        assert_eq!(link.silent_looks(), looks);
+        // Asked for a word, and not waited for.
+        let asked = peer.opened().await;
+        assert_ne!(asked, waiting);
+        assert_eq!(peer.frame().await.map(|f| (f.0, f.1)), Some((Kind::Close, asked)));
+    }
+    peer.say(&[(Kind::Credit, waiting, Channel::None, &1_u32.to_le_bytes())]).await;
+    assert_eq!(soon(async { heard(&link).await }).await, 0, "any word will do");
+    link.look();
+    link.excuse();
+    link.look();
+    assert_eq!(link.silent_looks(), 0);
+}
+
+/// Looks until something was heard; what was silence before does not count then.
+async fn heard(link: &Arc<Link>) -> u32 {
+    while !link.has_heard() {
+        tokio::task::yield_now().await;
+    }
+    link.look();
+    link.silent_looks()
 }

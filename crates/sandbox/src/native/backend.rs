@@ -226,6 +226,11 @@ impl Inner {
         self.spawner().await?.ask(order, fd).await
     }
 
+    /// Sends an order that has no answer.
+    pub(super) async fn tell(&self, order: &Order) -> Result<(), String> {
+        self.spawner().await?.send(order, None).await.map_err(|e| e.to_string())
+    }
+
     /// No longer listens for this sandbox's end.
     pub(super) fn forget(&self, key: Ticket) {
         lock(&self.alive).remove(&key);
@@ -551,7 +556,7 @@ impl NativeBackend {
                     continue;
                 }
             };
-            if let Err(reason) = self.tell_adopted(&state.body).await {
+            if let Err(reason) = inner.tell(&Order::Adopt { body: state.body.clone() }).await {
                 tracing::error!(%id, %reason, "telling the spawner of an adopted sandbox");
             }
             let death = inner.remember(&state.body);
@@ -561,10 +566,5 @@ impl NativeBackend {
         }
         inner.sweep_half_made().await;
         adopted
-    }
-
-    async fn tell_adopted(&self, body: &Body) -> Result<(), String> {
-        let order = Order::Adopt { body: body.clone() };
-        self.inner.spawner().await?.send(&order, None).await.map_err(|e| e.to_string())
     }
 }

@@ -338,6 +338,19 @@ impl Layout {
         Ok(())
     }
 
+    /// Lifts the CPU limit of a group whose processes are to end.
+    pub(crate) fn lift_cpu_limit(&self, group: &mut Group) -> Result<(), CgroupError> {
+        // Whoever has the group next sets all its limits anew.
+        group.limits = None;
+        match self.tree(Controller::Cpu) {
+            Some(tree) if tree.version == Version::V1 => {
+                tree.write(&format!("{}/cpu.cfs_quota_us", group.name), "-1")
+            }
+            Some(tree) => tree.write(&format!("{}/cpu.max", group.name), "max"),
+            None => Ok(()),
+        }
+    }
+
     /// Opens what a new process of the group needs.
     pub(crate) fn doors(&self, group: &Group) -> Result<Doors, CgroupError> {
         let mut doors = Doors::default();

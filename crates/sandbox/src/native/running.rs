@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hothouse_domain::{PoolPlace, SandboxId, SandboxSpec};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -16,6 +18,8 @@ use super::{DestroyError, FreezeError, process_start_time, state};
 
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long its processes may take to end before the CPU limit is lifted that slows them.
+const END_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Who made a sandbox, and so who hears first of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +137,27 @@ impl Running {
         self.group().is_ok_and(|group| self.backend.groups.is_frozen(group))
     }
 
+    /// Kills its guest, and with it every process in it. What else it has goes with [`Running::destroy`].
+    ///
+    /// # Errors
+    /// The kernel's; none when the guest is gone.
+    pub fn kill(&self) -> io::Result<()> {
+        let Some(pid) = Pid::from_raw(self.body.pid) else { return Ok(()) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // Looked at after opening: before, the PID may have become somebody else's.
+        if process_start_time(self.body.pid) != Some(self.body.start_time) {
+            return Ok(());
+        }
+        match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn group(&self) -> Result<&str, FreezeError> {
         self.backend.groups.controller(Controller::Freezer).map_err(FreezeError::Unsupported)?;
         self.body
@@ -155,11 +180,10 @@ impl Running {
         let body = self.body.clone();
         // Forgotten first: its end is no death.
         self.backend.forget(self.body.key);
-        let order = |ticket| Order::Destroy { ticket, body: body.clone() };
-        let mut answer = self.backend.ask(order, None).await;
+        let mut answer = self.end(&body).await;
         if answer.is_err() {
             // The spawner may have ended in between; the next one finds what is left.
-            answer = self.backend.ask(order, None).await;
+            answer = self.end(&body).await;
         }
         match answer {
             Ok(Report::Destroyed { leftover: None, .. }) => {}
@@ -168,5 +192,18 @@ impl Running {
             Err(reason) => return Err(failed(reason)),
         }
         self.backend.directory.remove(&self.id).map_err(|e| failed(format!("removing its directory: {e}")))
+    }
+
+    /// Has the spawner end it. Processes that have used up more CPU than they may would only end when that is made up for.
+    async fn end(&self, body: &Body) -> Result<Report, String> {
+        let answer = self.backend.ask(|ticket| Order::Destroy { ticket, body: body.clone() }, None);
+        tokio::pin!(answer);
+        if let Ok(answer) = tokio::time::timeout(END_PATIENCE, &mut answer).await {
+            return answer;
+        }
+        if let Err(error) = self.backend.tell(&Order::Hasten { key: body.key }).await {
+            tracing::warn!(sandbox = %self.id, error, "having the end of a sandbox hastened");
+        }
+        answer.await
     }
 }

@@ -79,6 +79,10 @@ pub(crate) enum Order {
         ticket: Ticket,
         body: Body,
     },
+    /// A sandbox that is being destroyed takes long: its CPU limit is lifted. No answer.
+    Hasten {
+        key: Ticket,
+    },
 }
 
 /// From the spawner.

@@ -8,11 +8,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Sandbox;
 use crate::error::SandboxError;
-use crate::link::{LinkError, locked};
+use crate::link::{LinkError, SWEEP_EVERY, locked};
 use crate::native::Running;
 
 /// How long a freeze waits for the guest to read the requests that were sent before.
 const READ_WITHIN: Duration = Duration::from_secs(1);
+
+/// Looks that may find a guest silent before it is given up, where it has a core to itself; more in proportion where it has
+/// less: what runs in the kernel for long runs into debt that all of the sandbox pay off together.
+const SILENT_LOOKS: f64 = 4.0;
 
 /// A step of a sandbox's life that somebody asks for; told when it is done.
 #[derive(Debug)]
@@ -87,6 +91,10 @@ impl Sandbox {
                 }
                 () = next_look(&mut looks), if !self.is_dead() => {
                     Box::pin(self.look()).await;
+                    continue;
+                }
+                () = self.inner.silence.notified(), if !self.is_dead() => {
+                    self.judge_silence().await;
                     continue;
                 }
             };
@@ -206,6 +214,9 @@ impl Sandbox {
             Some(running) => running.thaw().await?,
             None => return Err(SandboxError::NotFound(self.inner.id.to_string())),
         }
+        if let Some(link) = &*locked(&self.inner.link) {
+            link.excuse();
+        }
         self.step(SandboxPhase::Running);
         Ok(())
     }
@@ -223,6 +234,28 @@ impl Sandbox {
         tracing::info!(sandbox = %self.inner.id, reason, "sandbox died");
         self.step(SandboxPhase::Dead { reason });
         self.fail_link("the sandbox died");
+    }
+
+    /// Gives a sandbox up whose guest has said nothing for too long: what runs in it has starved it, and nobody would be
+    /// answered any more, nor any timeout kept.
+    async fn judge_silence(&self) {
+        let Some(link) = locked(&self.inner.link).clone() else { return };
+        if f64::from(link.silent_looks()) < SILENT_LOOKS / self.inner.spec.resources.cpus.min(1.0) {
+            return;
+        }
+        {
+            let running = self.inner.running.read().await;
+            let Some(running) = running.as_ref() else { return };
+            // Frozen by whomever, it has an excuse.
+            if self.inner.gate.phase() != SandboxPhase::Running || running.is_frozen() {
+                return link.excuse();
+            }
+            if let Err(error) = running.kill() {
+                tracing::error!(sandbox = %self.inner.id, %error, "ending a guest that does not answer");
+            }
+        }
+        let silence = SWEEP_EVERY * link.silent_looks();
+        self.die(format!("starved: its guest has not answered for {} s", silence.as_secs()));
     }
 
     fn is_dead(&self) -> bool {

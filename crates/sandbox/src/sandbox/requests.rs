@@ -81,7 +81,7 @@ impl Sandbox {
         };
         match connected {
             Ok(socket) => {
-                let link = Link::start(socket, &self.inner.around.tasks);
+                let link = Link::start(socket, &self.inner.around.tasks, Arc::clone(&self.inner.silence));
                 *locked(&self.inner.link) = Some(Arc::clone(&link));
                 self.inner.around.links.add(&self.inner.link);
                 Ok(link)
