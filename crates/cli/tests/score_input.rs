@@ -10,18 +10,20 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use test_case::test_case;
 
+mod process;
+
 const GOOD: &str = r#"{"task_id": "a", "prompt": "def f(x):\n", "entry_point": "f", "test": "def check(c): assert c(1) == 1", "completion": "    return x"}"#;
 
 fn score(directory: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hothouse"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
+    command
         .arg("score")
         .args(args)
         .current_dir(directory)
         .env_remove("HOTHOUSE_SERVER")
         .env("HOTHOUSE_HOME", directory.join("home"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts")
+        .stdin(Stdio::null());
+    process::output(&mut command)
 }
 
 fn told(output: &Output) -> String {

@@ -5,14 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use process::{Running, wait_until};
+
+mod process;
+
+/// The longest wait for hundreds of attempts, on a machine that has other things to do.
+const WHOLE_RUN: Duration = Duration::from_secs(300);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -45,12 +52,12 @@ impl Place {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command.args(args).env_remove("HOTHOUSE_SERVER").env("HOTHOUSE_HOME", self.path("home"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
         command
     }
 
     fn score(&self, args: &[&str]) -> Output {
-        self.command(&[&["score"], args].concat()).output().expect("the program starts")
+        Running::start(&mut self.command(&[&["score"], args].concat())).output_within(WHOLE_RUN)
     }
 
     /// Scores with `--json`; the exit status and the summary.
@@ -73,14 +80,6 @@ impl Place {
             .map(|entries| entries.flatten().map(|e| e.file_name()).filter(|name| name != ".lock").collect())
             .unwrap_or_default();
         assert!(left.is_empty(), "left over: {left:?}");
-    }
-}
-
-fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + limit;
-    while !done() {
-        assert!(Instant::now() < until, "{what}: not within {limit:?}");
-        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 
@@ -220,17 +219,14 @@ fn an_interrupt_keeps_what_is_finished_and_leaves_nothing_running() {
     let tasks = place.write("t.jsonl", &rows);
     let out = place.path("r.jsonl");
     let args = ["score", &tasks, "--out", &out, "--timeout", "200", "-j", "2", "--json"];
-    let mut child = place.command(&args).spawn().unwrap();
-    wait_for("three results", Duration::from_secs(60), || {
-        if let Some(status) = child.try_wait().unwrap() {
-            panic!("it ended early with {status}");
-        }
+    let running = Running::start(&mut place.command(&args));
+    wait_until("there are three results", || {
+        assert!(!running.has_ended(), "it ended early: {}", running.story());
         fs::read_to_string(&out).unwrap_or_default().lines().count() == 3
     });
-    interrupt(&child);
-    let began = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(30));
+    // The programs that it ends would sleep longer than anybody waits for its answer.
+    running.signal("INT");
+    let output = running.output();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&summary["attempts"], &summary["missing"]), (&json!(3), &json!(17)), "{summary}");
@@ -238,17 +234,11 @@ fn an_interrupt_keeps_what_is_finished_and_leaves_nothing_running() {
     place.assert_clean();
 }
 
-fn interrupt(child: &Child) {
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-}
-
 #[test]
 fn a_server_scores_as_this_process_does() {
     let place = Place::new();
-    let mut server = place.command(&["serve", "--listen", "127.0.0.1:0", "--json"]).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut server = Running::start(&mut place.command(&["serve", "--listen", "127.0.0.1:0", "--json"]));
+    let line = server.read_until("\n");
     let ready: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
     let url = ready["url"].as_str().unwrap().to_owned();
     let mut rows = vec![double("right"), double("wrong"), double("large")];
@@ -266,8 +256,8 @@ fn a_server_scores_as_this_process_does() {
     let tasks = place.write("t.jsonl", &rows);
     let out = place.path("r.jsonl");
     let (status, summary) = place.summary(&[&tasks, "--server", &url, "--out", &out, "--timeout", "60"]);
-    interrupt(&server);
-    server.wait().unwrap();
+    server.signal("INT");
+    assert_eq!(server.answer().status, 0);
     let verdicts: BTreeMap<_, _> = place
         .results("r.jsonl")
         .into_iter()

@@ -9,6 +9,7 @@
 )]
 
 mod contract;
+mod deadline;
 mod native_home;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ impl Place for Native {
 static NODES: AtomicU32 = AtomicU32::new(0);
 
 async fn run(cases: Vec<Case>) {
+    let _deadline = deadline::Deadline::start();
     let home = tempfile::tempdir().unwrap();
     let name = format!("hothouse-contract-{}-{}", std::process::id(), NODES.fetch_add(1, Ordering::Relaxed));
     let node = Node::start(NodeOptions {

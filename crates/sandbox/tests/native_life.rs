@@ -5,6 +5,7 @@
     reason = "a test program: all of it is tests, and one that cannot go on panics"
 )]
 
+mod deadline;
 mod native_home;
 
 use std::io::{Read as _, Write as _};

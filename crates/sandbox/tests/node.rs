@@ -19,9 +19,14 @@ use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions, Sandbox, SandboxError};
 
+mod deadline;
+
+use deadline::Deadline;
+
 static HOMES: AtomicU32 = AtomicU32::new(0);
 
 struct Home {
+    _deadline: Deadline,
     dir: tempfile::TempDir,
     cgroup: String,
 }
@@ -30,6 +35,7 @@ impl Home {
     fn new() -> Self {
         let n = HOMES.fetch_add(1, Ordering::Relaxed);
         Self {
+            _deadline: Deadline::start(),
             dir: tempfile::tempdir().unwrap(),
             cgroup: format!("hothouse-node-test-{}-{n}", std::process::id()),
         }

@@ -1,12 +1,13 @@
 //! Followed execs: server-sent events.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::server::Server;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, by};
 
 /// One event.
 #[derive(Debug, Clone)]
@@ -35,16 +36,20 @@ impl Events {
 
     /// The next event; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>> {
+        self.next_by(Instant::now() + PATIENCE).await
+    }
+
+    async fn next_by(&mut self, deadline: Instant) -> Result<Option<Event>> {
         loop {
             if let Some(end) = self.text.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.text.drain(..end + 2).collect();
                 match parse(std::str::from_utf8(&block)?)? {
                     Some(event) => return Ok(Some(event)),
-                    // A heartbeat.
+                    // A heartbeat, which is not what anybody waits for.
                     None => continue,
                 }
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await.context("no event in time")??;
+            let chunk = by(deadline, "an event", self.response.chunk()).await??;
             let Some(chunk) = chunk else { return Ok(None) };
             self.text.extend_from_slice(&chunk);
         }
@@ -52,11 +57,17 @@ impl Events {
 
     /// All that are left.
     pub(crate) async fn rest(mut self) -> Result<Vec<Event>> {
+        let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
-        while let Some(event) = self.next().await? {
-            all.push(event);
+        loop {
+            match self.next_by(deadline).await {
+                Ok(Some(event)) => all.push(event),
+                Ok(None) => return Ok(all),
+                Err(error) => {
+                    return Err(error.context(format!("after {} events, {:?}", all.len(), all.last())));
+                }
+            }
         }
-        Ok(all)
     }
 }
 

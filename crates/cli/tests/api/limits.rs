@@ -17,12 +17,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
 use crate::server::{own_cgroup, send};
-use crate::wait::{PATIENCE, until};
+use crate::wait::{client, until, within};
 
 /// A server in this process.
 struct Small {
@@ -44,7 +43,7 @@ impl Small {
             max_sandboxes: 2,
             when_orphaned: WhenOrphaned::End,
         };
-        let node = Box::pin(Node::start(options)).await?;
+        let node = within("a node", Box::pin(Node::start(options))).await??;
         let fleet = Fleet::start(node.clone(), &home.path().join("home")).await?;
         let options = ServerOptions { listen: ([127, 0, 0, 1], 0).into(), insecure: false, limits };
         let server = Server::bind(fleet, options).await?;
@@ -52,7 +51,7 @@ impl Small {
         let shutdown = CancellationToken::new();
         let mut serving = JoinSet::new();
         serving.spawn(server.serve(shutdown.clone()));
-        Ok(Self { node, address, client: reqwest::Client::new(), shutdown, serving, _home: home })
+        Ok(Self { node, address, client: client()?, shutdown, serving, _home: home })
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -60,29 +59,30 @@ impl Small {
     }
 
     async fn sandbox(&self) -> Result<String> {
-        let sandbox = self.node.create(SandboxSpec::default()).await?;
+        let sandbox = within("a sandbox", self.node.create(SandboxSpec::default())).await??;
         Ok(format!("/v1/sandboxes/{}", sandbox.id()))
     }
 
     async fn raw(&self, text: &str) -> Result<TcpStream> {
-        let mut socket = TcpStream::connect(self.address).await?;
-        socket.write_all(text.as_bytes()).await?;
-        Ok(socket)
+        let sent = async {
+            let mut socket = TcpStream::connect(self.address).await?;
+            socket.write_all(text.as_bytes()).await?;
+            Ok(socket)
+        };
+        within("a request to be taken", sent).await?
     }
 
     async fn stop(mut self) -> Result<()> {
         self.shutdown.cancel();
         let served = async { while self.serving.join_next().await.is_some() {} };
-        timeout(PATIENCE, served).await.context("the server does not end")?;
-        self.node.shutdown(AtShutdown::Destroy).await;
-        Ok(())
+        within("the server to end", served).await?;
+        within("the node to end", self.node.shutdown(AtShutdown::Destroy)).await
     }
 }
 
 async fn rest(mut socket: TcpStream) -> Result<String> {
     let mut bytes = Vec::new();
-    let read =
-        timeout(PATIENCE, socket.read_to_end(&mut bytes)).await.context("the connection stays open")?;
+    let read = within("the connection to end", socket.read_to_end(&mut bytes)).await?;
     // A reset after the answer is an end too.
     drop(read);
     Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -96,7 +96,7 @@ async fn one_connection_too_many_is_told_so() -> Result<()> {
     for _ in 0..2 {
         let mut socket = server.raw(ask).await?;
         let mut byte = [0];
-        timeout(PATIENCE, socket.read_exact(&mut byte)).await??;
+        within("an answer", socket.read_exact(&mut byte)).await??;
         held.push(socket);
     }
     let told = rest(server.raw(ask).await?).await?;
@@ -105,7 +105,7 @@ async fn one_connection_too_many_is_told_so() -> Result<()> {
     until("a free place", async || {
         let mut socket = server.raw(ask).await?;
         let mut start = [0; 12];
-        timeout(PATIENCE, socket.read_exact(&mut start)).await??;
+        within("an answer", socket.read_exact(&mut start)).await??;
         Ok((&start == b"HTTP/1.1 200").then_some(()))
     })
     .await?;
@@ -240,7 +240,7 @@ async fn the_grace_ends() -> Result<()> {
     })
     .await?;
     server.stop().await?;
-    let cut_off = asking.join_next().await.context("the request")??;
+    let cut_off = within("the request to end", asking.join_next()).await?.context("the request")??;
     ensure!(cut_off.is_err(), "it was answered although its command runs on");
     Ok(())
 }

@@ -8,6 +8,8 @@ mod execs;
 mod files;
 mod limits;
 mod pools;
+#[path = "../process/mod.rs"]
+mod process;
 mod sandboxes;
 mod server;
 mod service;

@@ -11,9 +11,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
 
-use crate::wait::PATIENCE;
+use crate::wait::{client, within};
 
 /// A running `hothouse serve` with a home and cgroups of its own.
 pub(crate) struct Server {
@@ -80,7 +79,7 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
         let (status, headers) = (response.status(), response.headers().clone());
         anyhow::Ok(Answer { status, headers, bytes: response.bytes().await?.to_vec() })
     };
-    timeout(PATIENCE, answer).await.context("no answer in time")?
+    within("an answer", answer).await?
 }
 
 /// A name for cgroups that no other test uses.
@@ -99,7 +98,7 @@ impl Server {
     /// Kills it and starts another one on the same home.
     pub(crate) async fn killed_and_started_again(mut self) -> Result<Self> {
         self.child.start_kill()?;
-        timeout(PATIENCE, self.child.wait()).await.context("a killed server does not end")??;
+        within("the end of a killed server", self.child.wait()).await??;
         let Self { directory, cgroup, .. } = self;
         Self::start_in(directory, cgroup).await
     }
@@ -121,13 +120,13 @@ impl Server {
         let mut child = command.spawn().context("starting hothouse serve")?;
         let mut stdout = BufReader::new(child.stdout.take().context("standard output")?);
         let mut line = String::new();
-        timeout(PATIENCE, stdout.read_line(&mut line)).await.context("the server is not ready in time")??;
+        within("the server to be ready", stdout.read_line(&mut line)).await??;
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
             let log = std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
             bail!("the server said {line:?}: {log}");
         };
         let base = ready["url"].as_str().context("url")?.to_owned();
-        Ok(Self { child, base, client: reqwest::Client::new(), directory, cgroup, _stdout: stdout })
+        Ok(Self { child, base, client: client()?, directory, cgroup, _stdout: stdout })
     }
 
     /// What it logged.
@@ -190,7 +189,7 @@ impl Server {
 
     /// Waits until it has ended; fails when it did not end well.
     pub(crate) async fn ended(mut self) -> Result<()> {
-        let status = timeout(PATIENCE, self.child.wait()).await.context("the server does not end")??;
+        let status = within("the server to end", self.child.wait()).await??;
         ensure!(status.success(), "the server ended with {status}: {}", self.log());
         Ok(())
     }

@@ -8,8 +8,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::events::Events;
+use crate::process::{answer, output};
 use crate::server::{Server, send};
-use crate::wait::until;
+use crate::wait::{client, until};
 
 #[tokio::test]
 async fn health_capabilities_and_description_are_there() -> Result<()> {
@@ -22,7 +23,7 @@ async fn health_capabilities_and_description_are_there() -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../api/openapi.json");
     let description = server.get("/openapi.json").await?.expect(200)?;
     ensure!(description.bytes == std::fs::read(path)?, "not the checked-in description");
-    let printed = Command::new(env!("CARGO_BIN_EXE_hothouse")).arg("openapi").output()?;
+    let printed = output(Command::new(env!("CARGO_BIN_EXE_hothouse")).arg("openapi"));
     ensure!(printed.stdout == description.bytes, "`hothouse openapi` prints something else");
     server.stop().await
 }
@@ -129,7 +130,7 @@ async fn at_its_end_running_requests_finish_followers_are_told_and_new_ones_refu
         let rest = events.rest().await?;
         let last = rest.last().context("an event")?;
         ensure!(last.name == "error" && last.data["code"] == "shutting_down", "{last:?}");
-        let fresh = reqwest::Client::new();
+        let fresh = client()?;
         until("new connections to be refused", async || {
             let answer = fresh.get(format!("{}/healthz", server.base)).send().await;
             Ok(answer.is_err().then_some(()))
@@ -145,13 +146,12 @@ async fn at_its_end_running_requests_finish_followers_are_told_and_new_ones_refu
 #[test]
 fn an_address_that_others_reach_is_refused_unless_insecure() -> Result<()> {
     let home = tempfile::tempdir()?;
-    let output = Command::new(env!("CARGO_BIN_EXE_hothouse"))
-        .args(["serve", "--listen", "0.0.0.0:0", "--home"])
-        .arg(home.path().join("home"))
-        .args(crate::server::own_cgroup().iter().flat_map(|name| ["--cgroup", name]))
-        .output()?;
-    ensure!(!output.status.success(), "it serves");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
+    command.args(["serve", "--listen", "0.0.0.0:0", "--home"]).arg(home.path().join("home"));
+    command.args(crate::server::own_cgroup().iter().flat_map(|name| ["--cgroup", name]));
+    let refused = answer(&mut command);
+    ensure!(refused.status != 0, "it serves");
+    let text = refused.stderr;
     ensure!(text.contains("0.0.0.0") && text.contains("--insecure") && text.contains("127.0.0.1"), "{text}");
     Ok(())
 }

@@ -1,15 +1,16 @@
 //! Terminals over a WebSocket.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, bail, ensure};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::server::Server;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, by, within};
 
 struct Terminal {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
@@ -19,22 +20,24 @@ struct Terminal {
 impl Terminal {
     async fn open(server: &Server, path: &str) -> Result<Self> {
         let url = format!("{}{path}", server.base.replacen("http", "ws", 1));
-        let (socket, _) = timeout(PATIENCE, connect_async(url)).await.context("connecting")??;
+        let (socket, _) = within("the terminal to open", connect_async(url)).await??;
         Ok(Self { socket, shown: String::new() })
     }
 
     async fn say(&mut self, message: &Value) -> Result<()> {
-        Ok(self.socket.send(Message::text(message.to_string())).await?)
+        Ok(within("a message to be taken", self.socket.send(Message::text(message.to_string()))).await??)
     }
 
     async fn type_in(&mut self, text: &str) -> Result<()> {
-        Ok(self.socket.send(Message::binary(text.as_bytes().to_vec())).await?)
+        let keys = Message::binary(text.as_bytes().to_vec());
+        Ok(within("keys to be taken", self.socket.send(keys)).await??)
     }
 
     /// The next text message; what is shown before it is collected.
     async fn told(&mut self) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.message().await? {
+            match self.message(deadline, "to be told something").await? {
                 Message::Text(text) => return Ok(serde_json::from_str(&text)?),
                 Message::Close(frame) => bail!("closed: {frame:?}"),
                 _ => {}
@@ -44,17 +47,18 @@ impl Terminal {
 
     /// Waits until this is shown.
     async fn shows(&mut self, text: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
         while !self.shown.contains(text) {
-            if let Message::Text(told) = self.message().await? {
+            if let Message::Text(told) = self.message(deadline, &format!("{text:?} to be shown")).await? {
                 bail!("told {told} before {text:?} was shown: {:?}", self.shown);
             }
         }
         Ok(())
     }
 
-    async fn message(&mut self) -> Result<Message> {
-        let waited = format!("nothing more in time, shown: {:?}", self.shown);
-        let message = timeout(PATIENCE, self.socket.next()).await.context(waited)?.context("the end")??;
+    async fn message(&mut self, deadline: Instant, awaited: &str) -> Result<Message> {
+        let message = by(deadline, awaited, self.socket.next()).await;
+        let message = message.with_context(|| format!("shown: {:?}", self.shown))?.context("the end")??;
         if let Message::Binary(bytes) = &message {
             self.shown.push_str(&String::from_utf8_lossy(bytes));
         }
@@ -62,8 +66,9 @@ impl Terminal {
     }
 
     async fn closed(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            match timeout(PATIENCE, self.socket.next()).await.context("not closed in time")? {
+            match by(deadline, "the terminal to close", self.socket.next()).await? {
                 None | Some(Ok(Message::Close(_)) | Err(_)) => return Ok(()),
                 Some(Ok(_)) => {}
             }

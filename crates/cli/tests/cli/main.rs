@@ -3,6 +3,8 @@
 #![expect(clippy::tests_outside_test_module, reason = "this crate is a test module")]
 
 mod help;
+#[path = "../process/mod.rs"]
+mod process;
 mod program;
 mod programs;
 mod service;

@@ -7,7 +7,8 @@ use std::process::Stdio;
 use serde_json::Value;
 use test_case::test_case;
 
-use crate::program::{self, Answer, Running, hothouse, run, run_with_input, wait_until};
+use crate::process::{Running, answer, wait_until};
+use crate::program::{self, hothouse, run, run_with_input};
 
 #[test_case("exit 0", 0; "success")]
 #[test_case("exit 3", 3; "its own")]
@@ -48,10 +49,10 @@ fn bytes_pass_as_they_are() {
 fn output_is_live_and_in_order() {
     let mut command = hothouse(&["run", "--", "sh", "-c", "echo one; read line; echo two $line; read end"]);
     command.stdin(Stdio::piped());
-    let mut running = Running::start(command);
+    let mut running = Running::start(&mut command);
     // The program waits for our line, so its first output must come while it runs.
     assert_eq!(running.read_until("\n"), "one\n");
-    let mut stdin = running.0.stdin.take().unwrap();
+    let mut stdin = running.stdin();
     std::io::Write::write_all(&mut stdin, b"more\n").unwrap();
     assert_eq!(running.read_until("\n"), "two more\n");
     drop(stdin);
@@ -68,19 +69,18 @@ fn big_output_through_a_pipe_is_complete() {
 
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
-    let mut running = Running::start(hothouse(&["run", "--", "yes"]));
+    let mut running = Running::start(&mut hothouse(&["run", "--", "yes"]));
     assert_eq!(running.read_until("\n"), "y\n");
-    drop(running.0.stdout.take());
+    running.close_stdout();
     let answer = running.answer();
     assert_eq!((answer.status, answer.stderr.as_str()), (141, ""));
 }
 
 #[test]
 fn a_reader_of_help_that_goes_away_is_no_error() {
-    let mut command = hothouse(&["completions", "bash"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let answer: Answer = command.stdout(writer).stderr(Stdio::piped()).output().unwrap().into();
+    let answer = Running::start_with(&mut hothouse(&["completions", "bash"]), writer).answer();
     assert_eq!(answer.stderr, "");
 }
 
@@ -148,7 +148,7 @@ fn variables_user_and_limits_arrive() {
         "-c",
         "echo $A $FROM_HERE ${NOT_SET_HERE-none} $(id -u); ulimit -c",
     ]);
-    let answer: Answer = command.env("FROM_HERE", "b c").env_remove("NOT_SET_HERE").output().unwrap().into();
+    let answer = answer(command.env("FROM_HERE", "b c").env_remove("NOT_SET_HERE"));
     assert_eq!(answer.stdout, "1 b c none 65534\n0\n", "{answer:?}");
 }
 
@@ -196,9 +196,10 @@ fn homes_of(pid: u32) -> usize {
 #[test_case("TERM", 143; "terminate")]
 #[test_case("HUP", 129; "hang up")]
 fn a_signal_ends_the_program_and_leaves_nothing(signal: &str, expected: i32) {
-    let mut running = Running::start(hothouse(&["run", "--", "sh", "-c", "echo begun; exec sleep 1000"]));
+    let mut running =
+        Running::start(&mut hothouse(&["run", "--", "sh", "-c", "echo begun; exec sleep 1000"]));
     running.read_until("begun");
-    let pid = running.0.id();
+    let pid = running.id();
     assert!(homes_of(pid) > 0);
     running.signal(signal);
     assert_eq!(running.answer().status, expected);
@@ -208,7 +209,7 @@ fn a_signal_ends_the_program_and_leaves_nothing(signal: &str, expected: i32) {
 #[test]
 fn the_program_may_answer_the_signal_itself() {
     let script = "trap 'echo bye; exit 9' INT; echo begun; while :; do sleep 0.05; done";
-    let mut running = Running::start(hothouse(&["run", "--", "sh", "-c", script]));
+    let mut running = Running::start(&mut hothouse(&["run", "--", "sh", "-c", script]));
     running.read_until("begun");
     running.signal("INT");
     let answer = running.answer();
@@ -218,7 +219,7 @@ fn the_program_may_answer_the_signal_itself() {
 #[test]
 fn a_second_signal_does_not_wait() {
     let script = "trap '' INT TERM; echo begun; while :; do sleep 0.05; done";
-    let mut running = Running::start(hothouse(&["run", "--", "sh", "-c", script]));
+    let mut running = Running::start(&mut hothouse(&["run", "--", "sh", "-c", script]));
     running.read_until("begun");
     running.signal("INT");
     running.signal("TERM");
@@ -234,13 +235,14 @@ fn what_a_killed_run_leaves_goes_with_the_next() {
         command.env("HOTHOUSE_HOME", path);
         command
     };
-    let mut running = Running::start(run_here(&["run", "--", "sh", "-c", "echo begun; exec sleep 1000"]));
+    let mut running =
+        Running::start(&mut run_here(&["run", "--", "sh", "-c", "echo begun; exec sleep 1000"]));
     running.read_until("begun");
     running.signal("KILL");
-    running.0.wait().unwrap();
+    assert_eq!(running.answer().status, -9);
     let homes = || fs::read_dir(home.path().join("embedded")).unwrap().count();
     assert!(homes() > 1, "a killed program cannot clean up");
-    let answer: Answer = run_here(&["run", "--", "true"]).output().unwrap().into();
+    let answer = answer(&mut run_here(&["run", "--", "true"]));
     assert_eq!((answer.status, answer.stderr.as_str()), (0, ""));
     wait_until("only the lock is left", || homes() == 1);
 }
@@ -249,7 +251,7 @@ fn what_a_killed_run_leaves_goes_with_the_next() {
 fn many_at_once_do_not_meet() {
     let all: Vec<_> = (0..8)
         .map(|n| {
-            Running::start(hothouse(&[
+            Running::start(&mut hothouse(&[
                 "run",
                 "--",
                 "sh",
@@ -291,8 +293,7 @@ fn the_doctor_proves_that_sandboxes_work() {
 
 #[test]
 fn a_home_that_cannot_be_made_is_told() {
-    let mut command = hothouse(&["run", "--home", "/proc/nothing", "--", "true"]);
-    let answer: Answer = command.output().unwrap().into();
+    let answer = run(&["run", "--home", "/proc/nothing", "--", "true"]);
     assert_eq!(answer.status, 125, "{answer:?}");
     assert!(answer.stderr.contains("/proc/nothing") && answer.stderr.contains("hint: "), "{answer:?}");
 }

@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::program::{Answer, Running, hothouse, wait_until};
+use crate::process::{Answer, Running, answer, feed, wait_until};
+use crate::program::{hothouse, run};
 
 /// A server on a free port with a home of its own.
 struct Service {
@@ -18,18 +19,17 @@ impl Service {
         let home = tempfile::tempdir().expect("a directory");
         let mut command = hothouse(&["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--json"]);
         command.env("HOTHOUSE_HOME", home.path()).env("HOTHOUSE_LOG", "error");
-        let mut server = Running::start(command);
+        let mut server = Running::start(&mut command);
         let line = server.read_until("\n");
         let ready: Value = serde_json::from_str(&line).expect("the first line is JSON");
-        assert_eq!(ready["pid"], server.0.id());
+        assert_eq!(ready["pid"], server.id());
         let url = ready["url"].as_str().expect("a url").to_owned();
         Self { server, url, _home: home }
     }
 
     /// Runs a command against it.
     fn ask(&self, args: &[&str]) -> Answer {
-        let mut command = hothouse(args);
-        command.env("HOTHOUSE_SERVER", &self.url).output().expect("starting hothouse").into()
+        answer(hothouse(args).env("HOTHOUSE_SERVER", &self.url))
     }
 
     /// Runs a command against it that must succeed; what it printed.
@@ -153,7 +153,7 @@ fn a_detached_exec_is_followed_and_read_again() {
 
     let mut command = hothouse(&["logs", "--follow", &id, "job"]);
     command.env("HOTHOUSE_SERVER", &service.url);
-    let mut following = Running::start(command);
+    let mut following = Running::start(&mut command);
     following.read_until("one\n");
     service.ok(&["exec", &id, "--", "sh", "-c", "echo > /tmp/go"]);
     let answer = following.answer();
@@ -197,7 +197,7 @@ fn a_signal_to_run_at_a_server_leaves_nothing_there() {
     let service = Service::start();
     let mut command = hothouse(&["run", "--", "sh", "-c", "echo begun; exec sleep 1000"]);
     command.env("HOTHOUSE_SERVER", &service.url);
-    let mut running = Running::start(command);
+    let mut running = Running::start(&mut command);
     running.read_until("begun");
     assert_ne!(service.ok(&["ps", "-q"]), "");
     running.signal("INT");
@@ -212,7 +212,7 @@ fn input_and_big_output_pass_through_a_server() {
     let input: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
     let mut command = hothouse(&["exec", &id, "--", "cat"]);
     command.env("HOTHOUSE_SERVER", &service.url);
-    let output = crate::program::feed(command, &input);
+    let output = feed(&mut command, &input);
     assert!(output.status.success());
     assert!(output.stdout == input, "{} bytes came back", output.stdout.len());
 }
@@ -221,7 +221,7 @@ fn input_and_big_output_pass_through_a_server() {
 fn a_second_server_on_the_same_home_is_refused() {
     let service = Service::start();
     let mut command = hothouse(&["serve", "--listen", "127.0.0.1:0"]);
-    let answer: Answer = command.env("HOTHOUSE_HOME", service._home.path()).output().unwrap().into();
+    let answer = answer(command.env("HOTHOUSE_HOME", service._home.path()));
     assert_eq!(answer.status, 1, "{answer:?}");
     assert!(answer.stderr.contains("another server uses") && answer.stderr.contains("--home"), "{answer:?}");
 }
@@ -259,7 +259,7 @@ fn an_address_that_is_taken_or_exposed_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let serve = |listen: &str| -> Answer {
         let mut command = hothouse(&["serve", "--listen", listen]);
-        command.env("HOTHOUSE_HOME", home.path()).output().unwrap().into()
+        answer(command.env("HOTHOUSE_HOME", home.path()))
     };
     let taken = serve(service.url.trim_start_matches("http://"));
     assert_eq!(taken.status, 1, "{taken:?}");
@@ -279,8 +279,7 @@ fn a_signal_ends_the_server_in_order() {
     assert_eq!(answer.status, 0, "{answer:?}");
     let left = home.path().join("sandboxes").join(&id);
     assert!(!left.exists(), "--on-exit destroy leaves nothing");
-    let mut command = hothouse(&["ps", "--server", &url]);
-    let answer: Answer = command.output().unwrap().into();
+    let answer = run(&["ps", "--server", &url]);
     assert!(answer.stderr.starts_with("error: no server answers at"), "{answer:?}");
 }
 
@@ -290,13 +289,11 @@ fn sandboxes_outlive_a_server_that_leaves_them() {
     let start = || {
         let mut command = hothouse(&["serve", "--listen", "127.0.0.1:0", "--json"]);
         command.env("HOTHOUSE_HOME", home.path()).env("HOTHOUSE_LOG", "error");
-        let mut server = Running::start(command);
+        let mut server = Running::start(&mut command);
         let ready: Value = serde_json::from_str(&server.read_until("\n")).expect("JSON");
         (server, ready["url"].as_str().expect("a url").to_owned())
     };
-    let ask = |url: &str, args: &[&str]| -> Answer {
-        hothouse(args).env("HOTHOUSE_SERVER", url).output().unwrap().into()
-    };
+    let ask = |url: &str, args: &[&str]| -> Answer { answer(hothouse(args).env("HOTHOUSE_SERVER", url)) };
     let (server, url) = start();
     let id = ask(&url, &["create"]).stdout.trim().to_owned();
     assert_eq!(ask(&url, &["exec", &id, "--", "sh", "-c", "echo kept > /tmp/f"]).status, 0);

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::program::run;
+use crate::process::answer;
+use crate::program::{hothouse, run};
 
 /// Wrong command lines. None of them gets as far as a sandbox.
 const WRONG: &[&[&str]] = &[
@@ -137,7 +138,7 @@ fn wrong_usage_is_a_problem_document_for_programs() {
 
 #[test]
 fn an_unset_variable_is_as_good_as_none() {
-    let mut command = crate::program::hothouse(&["run", "--pids", "1", "--", "true"]);
-    let answer: crate::program::Answer = command.env("HOTHOUSE_SERVER", "").output().unwrap().into();
-    assert_eq!(answer.stderr, run(&["run", "--pids", "1", "--", "true"]).stderr);
+    let args = ["run", "--pids", "1", "--", "true"];
+    let unset = answer(hothouse(&args).env("HOTHOUSE_SERVER", ""));
+    assert_eq!(unset.stderr, run(&args).stderr);
 }

@@ -24,8 +24,8 @@ fn program() -> std::path::PathBuf {
     )
 }
 
-/// How long anything may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test gives up. Far more than it takes, since a busy machine is no mistake.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running guest; ends with all its processes when dropped.
 pub struct Guest {
@@ -67,7 +67,9 @@ impl Guest {
 
     pub fn connect(&self) -> Driver {
         let stream = UnixStream::connect(self.socket()).unwrap();
+        // These end silence; what never stops talking is ended by the deadline of whoever listens.
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         let mut driver =
             Driver { stream, decoder: Decoder::new(), next: 1, waiting: VecDeque::new(), grants: true };
         driver.send(Kind::Hello, 0, Channel::None, &message::encode(&Hello::new()));
@@ -164,11 +166,19 @@ impl Driver {
         if let Some(frame) = self.waiting.pop_front() {
             return Some(frame);
         }
-        self.receive()
+        self.receive(Instant::now() + PATIENCE)
     }
 
-    fn receive(&mut self) -> Option<Owned> {
+    /// Reads on until the guest closes the connection.
+    pub fn until_closed(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.waiting.clear();
+        while self.receive(deadline).is_some() {}
+    }
+
+    fn receive(&mut self, deadline: Instant) -> Option<Owned> {
         loop {
+            assert!(Instant::now() < deadline, "frames came for {PATIENCE:?}, but not what is waited for");
             if let Some(frame) = self.decoder.next_frame().unwrap() {
                 let owned = Owned {
                     kind: frame.kind,
@@ -198,11 +208,15 @@ impl Driver {
 
     /// The next frame of one stream; those of others wait.
     pub fn frame_of(&mut self, stream: u32) -> Owned {
+        self.frame_by(Instant::now() + PATIENCE, stream)
+    }
+
+    fn frame_by(&mut self, deadline: Instant, stream: u32) -> Owned {
         if let Some(at) = self.waiting.iter().position(|frame| frame.stream == stream) {
             return self.waiting.remove(at).unwrap();
         }
         loop {
-            let frame = self.receive().expect("the connection lives");
+            let frame = self.receive(deadline).expect("the connection lives");
             if frame.stream == stream {
                 return frame;
             }
@@ -218,8 +232,9 @@ impl Driver {
     }
 
     pub fn reply_of(&mut self, stream: u32) -> Reply {
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let frame = self.frame_of(stream);
+            let frame = self.frame_by(deadline, stream);
             match frame.kind {
                 Kind::Reply => return message::decode("reply", &frame.payload).unwrap(),
                 Kind::Credit => {}
@@ -230,9 +245,10 @@ impl Driver {
 
     /// All of a stream until it closes.
     pub fn drain(&mut self, stream: u32) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
         let mut answer = Answer::default();
         loop {
-            let frame = self.frame_of(stream);
+            let frame = self.frame_by(deadline, stream);
             match (frame.kind, frame.channel) {
                 (Kind::Close, _) => return answer,
                 (Kind::Reply, _) => answer.replies.push(message::decode("reply", &frame.payload).unwrap()),
@@ -252,11 +268,12 @@ impl Driver {
 
     /// Sends content with regard to credit, then the end of the channel.
     pub fn upload(&mut self, stream: u32, channel: Channel, bytes: &[u8]) {
+        let deadline = Instant::now() + PATIENCE;
         let mut credit = frame::INITIAL_CREDIT as usize;
         let mut at = 0;
         while at < bytes.len() {
             while credit == 0 {
-                let frame = self.receive().expect("the connection lives");
+                let frame = self.receive(deadline).expect("the connection lives");
                 if frame.stream == stream && frame.kind == Kind::Credit {
                     credit += u32::from_le_bytes(frame.payload.try_into().unwrap()) as usize;
                 } else {

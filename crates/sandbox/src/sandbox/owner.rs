@@ -240,7 +240,7 @@ impl Sandbox {
     /// answered any more, nor any timeout kept.
     async fn judge_silence(&self) {
         let Some(link) = locked(&self.inner.link).clone() else { return };
-        if f64::from(link.silent_looks()) < SILENT_LOOKS / self.inner.spec.resources.cpus.min(1.0) {
+        if f64::from(link.silent_looks()) < SILENT_LOOKS / self.terms().spec.resources.cpus.min(1.0) {
             return;
         }
         {

@@ -13,6 +13,7 @@ use hothouse_sandbox::native::{NativeBackend, NativeOptions, WhenOrphaned};
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions, Sandbox};
 
+use crate::deadline::Deadline;
 pub(crate) use ordinary_user::{USER, tests_as_ordinary_user};
 
 /// The spawner, or the copy of it that an ordinary user may execute.
@@ -21,14 +22,16 @@ pub(crate) fn spawner() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_hothouse-spawner")), PathBuf::from)
 }
 
-/// A fresh home below the machine's temporary directory.
+/// A fresh home below the machine's temporary directory; the test that has it must end in time.
 pub(crate) struct Home {
+    _deadline: Deadline,
     directory: tempfile::TempDir,
 }
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::Builder::new().prefix("hothouse-test-").tempdir().unwrap() }
+        let directory = tempfile::Builder::new().prefix("hothouse-test-").tempdir().unwrap();
+        Self { _deadline: Deadline::start(), directory }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
