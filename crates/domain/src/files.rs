@@ -3,6 +3,23 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::problem::Invalid;
+
+/// Permission bits, written as `chmod` takes them.
+///
+/// # Errors
+/// [`Invalid`] names the field and what is allowed.
+pub fn parse_mode(field: &str, text: &str) -> Result<u32, Invalid> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if digits && mode <= 0o7777 => Ok(mode),
+        Ok(_) | Err(_) => {
+            let given: String = text.chars().take(16).collect();
+            Err(Invalid::new(field, format!("is {given:?}; use octal permission bits, 0 to 7777")))
+        }
+    }
+}
+
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -19,7 +19,7 @@ pub mod template;
 pub use capability::{Capabilities, Capability, Enforcement};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
 pub use id::{ExecId, InvalidId, PoolName, SandboxId, ShellId, TemplateName};
-pub use pool::{Claim, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
+pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
 pub use resources::Resources;
 pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};

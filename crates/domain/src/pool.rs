@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::exec::Encoding;
+use crate::files::parse_mode;
 use crate::id::{PoolName, TemplateName};
 use crate::problem::Invalid;
+use crate::sandbox::check_path;
 
 /// The most sandboxes that a pool may keep ready.
 pub const MAX_READY: u32 = 20_000;
@@ -100,6 +103,25 @@ pub struct PoolInfo {
     pub last_failure: Option<String>,
 }
 
+/// The most files that a claim may bring; a tree goes in as an archive.
+pub const MAX_FILES: usize = 256;
+
+/// A file that a claim brings. Unknown fields are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimFile {
+    /// Its absolute path in the sandbox; missing directories are made.
+    pub path: String,
+    /// What is in it.
+    pub content: String,
+    /// How `content` is written.
+    #[serde(default)]
+    pub encoding: Encoding,
+    /// Permission bits, octal; those of the file that is replaced, or 644, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
 /// What is bound to a ready sandbox when it is claimed. Unknown fields are refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -108,6 +130,26 @@ pub struct ClaimSpec {
     pub env: BTreeMap<String, String>,
     /// Labels, over those of the template.
     pub labels: BTreeMap<String, String>,
+    /// Files that are there when the claim is answered.
+    pub files: Vec<ClaimFile>,
+}
+
+impl ClaimSpec {
+    /// Checks the rules of its files; those of the rest are a sandbox's.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the field and what is allowed.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if self.files.len() > MAX_FILES {
+            let reason = format!("has {} entries; at most {MAX_FILES}: put an archive in", self.files.len());
+            return Err(Invalid::new("files", reason));
+        }
+        for (at, file) in self.files.iter().enumerate() {
+            check_path(&format!("files[{at}].path"), &file.path)?;
+            file.mode.as_deref().map(|mode| parse_mode(&format!("files[{at}].mode"), mode)).transpose()?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a pool's sandbox still waits.

@@ -11,6 +11,7 @@
 //!
 //! There is no database: templates and pools are files in the home, and whose a sandbox is stands in its state.
 
+mod binding;
 mod demand;
 mod error;
 mod fleet;

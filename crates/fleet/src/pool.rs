@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::binding::Files;
 use crate::demand::Demand;
 use crate::error::FleetError;
 use crate::plan::{Action, Desired, Observed, plan};
@@ -163,7 +164,21 @@ impl Pool {
         taken.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))
     }
 
-    async fn give(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+    async fn give(&self, mut claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+        claim.validate()?;
+        let files = Files::of(std::mem::take(&mut claim.files))?;
+        let sandbox = self.bind(claim).await?;
+        match files.write(&sandbox).await {
+            Ok(()) => Ok(sandbox),
+            Err(error) => {
+                // Half of what was asked for is nothing that a caller could use.
+                self.remove(sandbox).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn bind(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
         let (spec, place) = {
             let mut contents = self.contents();
             if contents.phase == PoolPhase::Draining {

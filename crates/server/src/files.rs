@@ -5,7 +5,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
-use hothouse_domain::files::{FileInfo, FileWritten};
+use hothouse_domain::files::{FileInfo, FileWritten, parse_mode};
 use hothouse_domain::sandbox::check_path;
 use hothouse_domain::{ErrorCode, Problem, SandboxId};
 use hothouse_sandbox::sandbox::WriteOptions;
@@ -178,7 +178,7 @@ pub(crate) async fn write(
     request: Request,
 ) -> Result<Response, Refusal> {
     let path = query.path("path")?;
-    let mode = query.take("mode")?.map(|text| parse_mode(&text)).transpose()?;
+    let mode = query.take("mode")?.map(|text| parse_mode("mode", &text)).transpose()?;
     let sha256 = query.take("sha256")?.map(|text| parse_sha256(&text)).transpose()?;
     query.finish()?;
     let (content, fault) = Content::new(request.into_body(), app.limits.file_bytes, &app)?;
@@ -226,7 +226,8 @@ pub(crate) async fn mkdir(
 ) -> Result<Response, Refusal> {
     query.finish()?;
     check_path("path", &request.path)?;
-    let mode = request.mode.as_deref().map(parse_mode).transpose()?.unwrap_or(DIRECTORY_MODE);
+    let mode =
+        request.mode.as_deref().map(|text| parse_mode("mode", text)).transpose()?.unwrap_or(DIRECTORY_MODE);
     sandbox.mkdir(&request.path, mode).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -265,18 +266,6 @@ pub(crate) async fn remove(InSandbox(sandbox): InSandbox, mut query: Query) -> R
     query.finish()?;
     sandbox.remove(&path, recursive).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// Permission bits, written as `chmod` takes them.
-fn parse_mode(text: &str) -> Result<u32, Refusal> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if digits && mode <= 0o7777 => Ok(mode),
-        Ok(_) | Err(_) => {
-            let given: String = text.chars().take(16).collect();
-            Err(Refusal::field("mode", format!("is {given:?}; use octal permission bits, 0 to 7777")))
-        }
-    }
 }
 
 fn parse_sha256(text: &str) -> Result<[u8; 32], Refusal> {
@@ -367,10 +356,10 @@ mod tests {
 
     #[test]
     fn modes_are_octal() {
-        assert_eq!(parse_mode("755").unwrap(), 0o755);
-        assert_eq!(parse_mode("0644").unwrap(), 0o644);
+        assert_eq!(parse_mode("mode", "755").unwrap(), 0o755);
+        assert_eq!(parse_mode("mode", "0644").unwrap(), 0o644);
         for wrong in ["", "8", "10000", "-1", "+7", "0x1ff", "rwx"] {
-            assert!(parse_mode(wrong).is_err(), "{wrong}");
+            assert!(parse_mode("mode", wrong).is_err(), "{wrong}");
         }
     }
 

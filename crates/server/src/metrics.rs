@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use hothouse_domain::{ErrorCode, ExecResult, Outcome};
+use hothouse_domain::{ErrorCode, ExecResult, Outcome, PoolInfo};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +49,52 @@ struct OutcomeLabels {
     outcome: Name,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+}
+
+/// What the pools say of themselves, taken over whenever somebody asks.
+#[derive(Debug, Default)]
+struct PoolMetrics {
+    ready: Family<PoolLabels, Gauge>,
+    making: Family<PoolLabels, Gauge>,
+    claimed: Family<PoolLabels, Gauge>,
+    hits: Family<PoolLabels, Counter>,
+    misses: Family<PoolLabels, Counter>,
+    failures: Family<PoolLabels, Counter>,
+}
+
+impl PoolMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("pool_ready", "Sandboxes that wait for a claim", self.ready.clone());
+        registry.register("pool_making", "Sandboxes in the making", self.making.clone());
+        registry.register("pool_claimed", "Sandboxes that were claimed and are alive", self.claimed.clone());
+        registry.register("pool_hits", "Claims that got a ready sandbox", self.hits.clone());
+        registry.register("pool_misses", "Claims that found none ready", self.misses.clone());
+        registry.register("pool_failures", "Sandboxes that could not be made", self.failures.clone());
+    }
+
+    /// Starts from nothing each time: a pool that is gone leaves no figures behind.
+    fn take_over(&self, pools: &[PoolInfo]) {
+        for gauges in [&self.ready, &self.making, &self.claimed] {
+            gauges.clear();
+        }
+        for counters in [&self.hits, &self.misses, &self.failures] {
+            counters.clear();
+        }
+        for info in pools {
+            let labels = PoolLabels { pool: info.spec.name.to_string() };
+            self.ready.get_or_create(&labels).set(info.ready.into());
+            self.making.get_or_create(&labels).set(info.making.into());
+            self.claimed.get_or_create(&labels).set(info.claimed.into());
+            self.hits.get_or_create(&labels).inc_by(info.hits);
+            self.misses.get_or_create(&labels).inc_by(info.misses);
+            self.failures.get_or_create(&labels).inc_by(info.failures);
+        }
+    }
+}
+
 /// The server's counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -58,6 +104,7 @@ pub(crate) struct Metrics {
     creates: Family<OutcomeLabels, Counter>,
     execs: Family<OutcomeLabels, Counter>,
     sandboxes: Gauge,
+    pools: PoolMetrics,
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
     pub(crate) streams: Gauge,
@@ -77,6 +124,7 @@ impl Metrics {
             creates: Family::default(),
             execs: Family::default(),
             sandboxes: Gauge::default(),
+            pools: PoolMetrics::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             streams: Gauge::default(),
@@ -96,6 +144,7 @@ impl Metrics {
             metrics.execs.clone(),
         );
         registry.register("sandboxes", "Sandboxes on this node", metrics.sandboxes.clone());
+        metrics.pools.register(registry);
         registry.register("http_connections", "Open connections", metrics.connections.clone());
         registry.register(
             "http_connections_refused",
@@ -161,6 +210,7 @@ fn method_name(method: &axum::http::Method) -> &'static str {
 ))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     app.metrics.sandboxes.set(i64::try_from(app.node.len()).unwrap_or(i64::MAX));
+    app.metrics.pools.take_over(&app.fleet.pools());
     let mut text = String::with_capacity(16 << 10);
     if let Err(error) = encode(&mut text, &app.metrics.registry) {
         let detail = format!("the counters could not be written: {error}");

@@ -70,6 +70,45 @@ async fn a_claim_gets_a_ready_sandbox_and_binds_to_it() -> Result<()> {
     })
     .await?;
     ensure!(pool["hits"] == 1 && pool["misses"] == 0 && pool["claimed"] == 1, "{pool}");
+    let metrics = String::from_utf8(server.get("/metrics").await?.expect(200)?.bytes)?;
+    for line in ["hothouse_pool_hits_total{pool=\"warm\"} 1", "hothouse_pool_claimed{pool=\"warm\"} 1"] {
+        ensure!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_claim_brings_files_or_spends_nothing() -> Result<()> {
+    let server = with_pool(1, 1).await?;
+    let files = json!([
+        {"path": "/workspace/deep/run.sh", "content": "#!/bin/sh\necho ran\n", "mode": "755"},
+        {"path": "/workspace/bytes", "content": "AAEC/w==", "encoding": "base64"},
+        {"path": "/workspace/big", "content": "x".repeat(100 << 10)},
+    ]);
+    let claimed = claim(&server, &json!({"files": files})).await?;
+    let look = "deep/run.sh; od -An -tx1 bytes; wc -c < big";
+    let said = server.shell(&path_of(&claimed)?, look).await?;
+    ensure!(said["stdout"] == "ran\n 00 01 02 ff\n102400\n", "{said}");
+
+    ready(&server, 1).await?;
+    let before = ids(&server).await?;
+    let wrong = [
+        (json!([{"path": "relative", "content": ""}]), "files[0].path"),
+        (json!([{"path": "/a", "content": "", "mode": "9"}]), "files[0].mode"),
+        (json!([{"path": "/a", "content": "?", "encoding": "base64"}]), "files[0].content"),
+        (json!(vec![json!({"path": "/a", "content": ""}); 257]), "files"),
+    ];
+    for (files, field) in wrong {
+        let answer = server.post(&format!("{POOL}/claim"), &json!({"files": files})).await?;
+        ensure!(answer.problem(400, "invalid_request")?["field"] == field, "{field}");
+    }
+    ensure!(ids(&server).await? == before, "no sandbox was spent");
+    // What cannot be written is told, and the sandbox is not left claimed.
+    let refused = json!({"files": [{"path": "/proc/1/nothing", "content": ""}]});
+    let answer = server.post(&format!("{POOL}/claim"), &refused).await?;
+    ensure!(answer.status.is_client_error(), "{}: {:?}", answer.status, answer.json()?);
+    let pool = ready(&server, 1).await?;
+    ensure!(pool["claimed"] == 1, "only the first: {pool}");
     server.stop().await
 }
 

@@ -21,7 +21,7 @@ impl Terms {
     /// With what a claim binds: its variables and labels over those that are there.
     #[must_use]
     fn claimed(&self, claim: ClaimSpec) -> Self {
-        let ClaimSpec { env, labels } = claim;
+        let ClaimSpec { env, labels, files: _ } = claim;
         let mut terms = self.clone();
         terms.spec.env.extend(env);
         terms.spec.labels.extend(labels);
@@ -39,7 +39,7 @@ impl Sandbox {
         Arc::clone(&locked(&self.inner.terms))
     }
 
-    /// Binds a claim to it. When this returns, a node that is started on this home later knows of the claim too.
+    /// Binds a claim's variables and labels to it; its files are for the caller to write. When this returns, a node that is started on this home later knows of the claim too.
     ///
     /// # Errors
     /// [`SandboxError`]: it breaks a rule, the sandbox is dead, or the state directory takes no more; it is unclaimed then.
