@@ -30,7 +30,7 @@ pub enum FleetError {
     #[error("pool {0} exists already; scale it, or remove it first")]
     PoolExists(PoolName),
     /// Some of its sandboxes are claimed.
-    #[error("{claimed} sandboxes of pool {pool} are claimed; delete them first, or drain the pool")]
+    #[error("sandboxes of pool {pool} are claimed, {claimed} of them; delete them first, or drain the pool")]
     PoolInUse {
         /// Which.
         pool: PoolName,

@@ -1,6 +1,6 @@
 //! `hothouse ps`.
 
-use hothouse_domain::{SandboxInfo, SandboxPhase};
+use hothouse_domain::{Claim, SandboxInfo, SandboxPhase};
 use jiff::Timestamp;
 
 use super::table::{self, Table};
@@ -37,7 +37,8 @@ pub(crate) async fn run(args: PsArgs) -> Result<u8, Failure> {
         }
     } else {
         let now = Timestamp::now();
-        let mut table = Table::new(&["ID", "STATE", "AGE", "IMAGE", "MEMORY", "CPUS", "PIDS", "LABELS"]);
+        let mut table =
+            Table::new(&["ID", "STATE", "AGE", "IMAGE", "MEMORY", "CPUS", "PIDS", "POOL", "LABELS"]);
         for info in &all {
             table.row(row(info, now));
         }
@@ -57,6 +58,10 @@ fn row(info: &SandboxInfo, now: Timestamp) -> Vec<String> {
         table::bytes(resources.memory_bytes),
         resources.cpus.to_string(),
         resources.pids.to_string(),
+        info.pool.as_ref().map_or_else(String::new, |place| match place.claim {
+            Claim::Ready => format!("{}, ready", place.pool),
+            Claim::Claimed => place.pool.to_string(),
+        }),
         labels.join(","),
     ]
 }

@@ -161,7 +161,7 @@ async fn a_pool_is_scaled_drained_and_deleted() -> Result<()> {
     let claimed = claim(&server, &json!({})).await?;
     let in_use = server.delete(POOL).await?.problem(409, "pool_in_use")?;
     ensure!(
-        in_use["detail"].as_str().is_some_and(|text| text.contains("1 sandboxes") && text.contains("drain"))
+        in_use["detail"].as_str().is_some_and(|text| text.contains("1 of them") && text.contains("drain"))
     );
     ensure!(server.post_nothing(&format!("{POOL}/drain")).await?.expect(200)?.json()?["phase"] == "draining");
     ready(&server, 0).await?;

@@ -240,6 +240,8 @@ fn a_pool_from_template_to_claim() {
     let id = service.ok(&["pool", "claim", "warm", "--env", "JOB=7"]).trim().to_owned();
     assert_eq!(service.ok(&["exec", &id, "--", "sh", "-c", "echo $WHO $JOB"]), "template 7\n");
     assert_eq!((&pool()["hits"], &pool()["claimed"]), (&1.into(), &1.into()));
+    let sandboxes = service.ok(&["ps"]);
+    assert!(sandboxes.contains("warm, ready") && sandboxes.contains(" POOL "), "{sandboxes}");
     let table = service.ok(&["pool", "ls"]);
     assert!(table.starts_with("NAME ") && table.contains("py:1") && table.contains("active"), "{table}");
     assert_eq!(service.ok(&["pool", "scale", "warm", "--min", "0", "--max", "1"]), "warm\n");
