@@ -63,6 +63,14 @@ impl Api {
         Ok(Answer { status, body: response.bytes().await.with_context(|| path.to_owned())? })
     }
 
+    /// Sends a body that is made while it is sent.
+    pub(crate) async fn put_stream(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Answer> {
+        let request = self.http.put(format!("{}{path}", self.base)).body(body);
+        let response = request.header("content-type", "application/octet-stream").send().await?;
+        let status = response.status().as_u16();
+        Ok(Answer { status, body: response.bytes().await.with_context(|| path.to_owned())? })
+    }
+
     /// Sends a request line exactly as written, where a client library would tidy the path.
     pub(crate) async fn send_raw(&self, method: &str, target: &str) -> anyhow::Result<Answer> {
         let address = self.base.trim_start_matches("http://");

@@ -36,6 +36,11 @@ impl Findings {
         self.0.push(Finding::Hole(name.into()));
     }
 
+    /// Takes over what a part of the case found out.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Notes that the case could not be played to its end.
     pub(crate) fn broke(&mut self, error: &anyhow::Error) {
         self.0.push(Finding::Broken(format!("{error:#}")));

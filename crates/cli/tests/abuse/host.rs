@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What is counted. Processes, descriptors, mounts, namespaces and cgroups are those of the server under test alone, so
-/// that other work on the machine does not blur them.
-#[derive(Debug, Clone, Default)]
+use crate::account::{Account, Memory};
+use crate::outside::is_root;
+
+/// What is counted: what belongs to the server under test, as far as that can be told apart from other work on the machine.
+#[derive(Debug, Clone)]
 pub(crate) struct HostState {
-    /// `MemAvailable`, in KiB; of the whole machine.
-    pub(crate) free_kib: u64,
-    /// Open files of the whole machine.
-    pub(crate) file_nr: u64,
+    /// See [`Memory`].
+    pub(crate) memory: Memory,
+    /// Open files of the whole machine and how many of them are descriptors of others; for root, who sees them all.
+    pub(crate) files: Option<(u64, u64)>,
     /// Descriptors of the server and its spawner.
     pub(crate) fds: usize,
     /// Processes inside sandboxes.
@@ -26,15 +28,14 @@ pub(crate) struct HostState {
     pub(crate) cgroups: usize,
 }
 
-/// What a machine may gain without anything having leaked: pools refill, other programs breathe.
-const SLACK_KIB: u64 = 256 << 10;
-const SLACK_FILES: u64 = 512;
-const SLACK_FDS: usize = 24;
-const SLACK_POOL: usize = 24;
+/// What a machine may gain without anything having leaked: pools refill, others map files that they hold no descriptor of.
+const SLACK_FILES: u64 = 2048;
+const SLACK_FDS: u64 = 24;
+const SLACK_POOL: u64 = 24;
 
 impl HostState {
     /// Takes stock around the server with this pid, whose cgroups have this name.
-    pub(crate) fn take(server: u32, cgroup: Option<&str>) -> Self {
+    pub(crate) fn take(server: u32, cgroup: Option<&str>, account: Option<&Account>) -> Self {
         let family = family(server);
         let here = namespace(std::process::id(), "pid");
         let (ours, inmates): (Vec<u32>, Vec<u32>) =
@@ -50,10 +51,14 @@ impl HostState {
                 }
             }
         }
+        let of_others = || pids().filter(|pid| !family.contains(pid)).map(open_descriptors).sum();
         let spawner_mounts = ours.iter().map(|pid| mounts(&pid.to_string())).max().unwrap_or(0);
+        let used = || meminfo("MemTotal:").saturating_sub(meminfo("MemAvailable:"));
         Self {
-            free_kib: meminfo("MemAvailable:"),
-            file_nr: first_number("/proc/sys/fs/file-nr"),
+            memory: account
+                .and_then(Account::charged)
+                .map_or_else(|| Memory::Machine(used()), Memory::Charged),
+            files: is_root().then(|| (first_number("/proc/sys/fs/file-nr"), of_others())),
             fds,
             inmates: inmates.len(),
             mounts: mounts("self"),
@@ -65,20 +70,21 @@ impl HostState {
 
     /// What has grown since `before` by more than pools and other programs explain.
     pub(crate) fn grown_since(&self, before: &Self) -> Vec<String> {
-        let mut grown = Vec::new();
+        let mut grown: Vec<String> = self.memory.grown_since(before.memory).into_iter().collect();
         let mut check = |name: &str, now: u64, before: u64, slack: u64| {
             if now > before + slack {
                 grown.push(format!("{name} {before} → {now}"));
             }
         };
-        check("memory used (KiB)", before.free_kib.saturating_sub(self.free_kib), 0, SLACK_KIB);
-        check("open files", self.file_nr, before.file_nr, SLACK_FILES);
-        check("descriptors", self.fds as u64, before.fds as u64, SLACK_FDS as u64);
+        if let (Some((now, others_now)), Some((then, others_then))) = (self.files, before.files) {
+            check("open files", now, then + others_now.saturating_sub(others_then), SLACK_FILES);
+        }
+        check("descriptors", self.fds as u64, before.fds as u64, SLACK_FDS);
         check("processes in sandboxes", self.inmates as u64, before.inmates as u64, 0);
         check("mounts", self.mounts as u64, before.mounts as u64, 0);
         check("mounts of the spawner", self.spawner_mounts as u64, before.spawner_mounts as u64, 2);
-        check("network namespaces", self.netns as u64, before.netns as u64, SLACK_POOL as u64);
-        check("cgroups", self.cgroups as u64, before.cgroups as u64, SLACK_POOL as u64 * 5);
+        check("network namespaces", self.netns as u64, before.netns as u64, SLACK_POOL);
+        check("cgroups", self.cgroups as u64, before.cgroups as u64, SLACK_POOL * 5);
         grown
     }
 }
@@ -146,6 +152,10 @@ fn namespace(pid: u32, kind: &str) -> Option<String> {
 fn descriptors(pid: u32) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
+}
+
+fn open_descriptors(pid: u32) -> u64 {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
 }
 
 fn mounts(pid: &str) -> usize {

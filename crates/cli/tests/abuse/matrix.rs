@@ -48,6 +48,16 @@ impl Row {
             .collect()
     }
 
+    /// True when nothing is wrong but that the neighbour waited. That may have been for other programs on the machine, which
+    /// nothing here can hold still; it is for the attack when it happens again.
+    pub(crate) fn is_only_slow(&self) -> bool {
+        let served = [self.neighbours.before, self.neighbours.during, self.neighbours.after];
+        let parts = [&self.attack, &self.host, &self.control];
+        self.neighbour.broken().next().is_some()
+            && served.iter().all(|service| service.failures == 0)
+            && parts.iter().all(|found| found.broken().next().is_none())
+    }
+
     fn holes(&self) -> Vec<&str> {
         let mut holes: Vec<&str> = self.parts().into_iter().flat_map(|(_, found)| found.holes()).collect();
         holes.sort_unstable();
@@ -67,7 +77,11 @@ impl Row {
                 format!("held {}/{}", found.held(), found.len())
             }
         };
-        let control = if self.control.broken().next().is_some() { "FAILED" } else { "attack works" };
+        let control = match (self.control.broken().next(), self.control.held()) {
+            (Some(_), _) => "FAILED",
+            (None, 0) => "not played",
+            (None, _) => "attack works",
+        };
         let mut line = format!(
             "{:<4} {:<44} {:<10} {:<12} {:<10} {:<20} {:<13} {:>6.1} s",
             self.case.id,

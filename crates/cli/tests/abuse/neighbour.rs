@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Api;
 
 /// Between two execs of the neighbour, so that it measures and does not load.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How a stretch of execs went.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,14 +52,17 @@ pub(crate) async fn measure(api: &Api, id: &str, count: usize) -> Service {
     Service::of(times, failures)
 }
 
-/// Runs execs, one after the other, until told to end.
+/// Runs execs, one after the other, until told to end; at least one.
 pub(crate) async fn measure_until(api: Api, id: String, end: CancellationToken) -> Service {
     let mut times = Vec::new();
     let mut failures = 0;
-    while !end.is_cancelled() {
+    loop {
         match one(&api, &id).await {
             Ok(time) => times.push(time),
             Err(()) => failures += 1,
+        }
+        if end.is_cancelled() {
+            break;
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use hothouse_domain::{ExecResult, ExecSpec, Resources, SandboxSpec};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use crate::outside::PRELUDE;
 use crate::world::World;
 
 /// Execs of the neighbour before and after.
-const ROUNDS: usize = 100;
+const ROUNDS: usize = 50;
 /// The neighbour is answered within this, whatever goes on next door.
 const NEIGHBOUR_DURING: Duration = Duration::from_millis(500);
 /// And soon is as quick as it was.
@@ -49,6 +50,26 @@ impl<'a> Scene<'a> {
     /// A fresh sandbox with the limits that one gets without asking.
     pub(crate) async fn plain(&mut self) -> anyhow::Result<String> {
         self.sandbox(Resources::default()).await
+    }
+
+    /// Plays a part of the case for each of these, all at once, each with findings and sandboxes of its own.
+    pub(crate) async fn each<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        part: impl AsyncFn(&mut Self, T) -> anyhow::Result<()>,
+    ) {
+        let (world, part) = (self.world, &part);
+        let parts = items.into_iter().map(|item| async move {
+            let mut scene = Self::new(world);
+            if let Err(error) = part(&mut scene, item).await {
+                scene.found.broke(&error);
+            }
+            scene
+        });
+        for scene in join_all(parts).await {
+            self.found.add(scene.found);
+            self.made.extend(scene.made);
+        }
     }
 
     /// Runs a command.
@@ -155,8 +176,8 @@ impl Neighbourhood {
                 format!("{:?}", self.during.p99),
             );
         }
-        let after = NEIGHBOUR_AFTER.max(self.before.p99 * 5);
-        found.holds("neighbour's p99 after", self.after.p99 <= after, format!("{:?}", self.after.p99));
+        let quick = self.after.p99 <= quick_again(self.before);
+        found.holds("neighbour's p99 after", quick, format!("{:?}", self.after.p99));
         found
     }
 }
@@ -164,7 +185,7 @@ impl Neighbourhood {
 /// Plays one case.
 pub(crate) async fn play(world: &mut World, case: &'static Case) -> Row {
     let began = Instant::now();
-    let stock = world.host();
+    let stock = world.stock();
     let before = neighbour::measure(&world.api, &world.neighbour, ROUNDS).await;
 
     let end = CancellationToken::new();
@@ -179,7 +200,7 @@ pub(crate) async fn play(world: &mut World, case: &'static Case) -> Row {
     scene.clear().await;
     let attack = scene.found;
 
-    let after = neighbour::measure(&world.api, &world.neighbour, ROUNDS).await;
+    let after = recovered(world, before).await;
     let neighbours = Neighbourhood { before, during, after };
     let host = settle(world, &stock).await;
 
@@ -197,6 +218,22 @@ pub(crate) async fn play(world: &mut World, case: &'static Case) -> Row {
         neighbours,
         control: control.found,
         took: began.elapsed(),
+    }
+}
+
+/// What the neighbour's p99 may be after the attack, given how it was served before.
+fn quick_again(before: Service) -> Duration {
+    NEIGHBOUR_AFTER.max(before.p99 * 5)
+}
+
+/// Waits until the neighbour is as quick as it was: the kernel cleans up for a while after a crowd.
+async fn recovered(world: &World, before: Service) -> Service {
+    let until = Instant::now() + SETTLED;
+    loop {
+        let service = neighbour::measure(&world.api, &world.neighbour, ROUNDS).await;
+        if service.failures > 0 || service.p99 <= quick_again(before) || Instant::now() > until {
+            return service;
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::account::{Account, Memory};
 use crate::api::Api;
 use crate::host::HostState;
 use crate::outside::is_root;
@@ -21,7 +22,7 @@ use crate::outside::is_root;
 const USER: u32 = 1500;
 
 /// Files that no attack may change, beside the program itself.
-const UNTOUCHABLE: &[&str] = &["/usr/bin/python3", "/bin/sh", "/etc/passwd"];
+const UNTOUCHABLE: &[&str] = &["/usr/bin/python3", "/bin/sleep", "/bin/sh", "/etc/passwd"];
 
 /// As whom the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,10 @@ pub(crate) struct World {
     server: Child,
     pid: u32,
     cgroup: Option<String>,
+    account: Option<Account>,
     untouchable: Vec<(PathBuf, Vec<u8>)>,
+    /// What was in use before the first attack.
+    memory: Memory,
     dir: TempDir,
 }
 
@@ -99,15 +103,17 @@ impl World {
         fs::copy(&built, &program).with_context(|| format!("copying {}", built.display()))?;
         let home = dir.path().join("home");
         fs::create_dir(&home)?;
-        let cgroup = (whom != Whom::User).then(|| format!("hothouse-abuse-{}", std::process::id()));
+        let name = format!("hothouse-abuse-{}-{whom}", std::process::id());
+        let cgroup = (whom != Whom::User).then(|| name.clone());
         if let Some(uid) = whom.uid() {
             std::os::unix::fs::chown(&home, Some(uid), Some(uid))?;
         }
         if let (Whom::Delegated, Some(name)) = (whom, &cgroup) {
             delegate(name)?;
         }
+        let account = Account::open(&format!("{name}-server"), cgroup.as_deref())?;
         let log = fs::File::create(dir.path().join("log"))?;
-        let mut command = Command::new(&program);
+        let mut command = server_command(whom, account.as_ref(), &program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--home"]).arg(&home);
         if let Some(name) = &cgroup {
             command.args(["--cgroup", name]);
@@ -118,9 +124,6 @@ impl World {
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &home)
             .env("ABUSE_SECRET", "of-the-server");
-        if let Some(uid) = whom.uid() {
-            command.uid(uid).gid(uid);
-        }
         let mut server = command.spawn().context("starting the server")?;
         let pid = server.id().context("the server has no pid")?;
         let Some(base) = ready(&mut server).await? else {
@@ -134,8 +137,22 @@ impl World {
             let content = fs::read(&path).with_context(|| path.display().to_string())?;
             untouchable.push((path, content));
         }
-        let world = Self { whom, api, capabilities, neighbour, server, pid, cgroup, untouchable, dir };
+        let memory = Memory::Charged(0);
+        let mut world = Self {
+            whom,
+            api,
+            capabilities,
+            neighbour,
+            server,
+            pid,
+            cgroup,
+            account,
+            untouchable,
+            memory,
+            dir,
+        };
         world.warm_up().await?;
+        world.memory = world.host().memory;
         Ok(world)
     }
 
@@ -158,9 +175,25 @@ impl World {
         self.dir.path()
     }
 
+    /// Takes stock before an attack. Memory that is charged to this world alone is compared with what was in use before the
+    /// first one: the kernel gives some back late, and what the case before left must not hide what this one takes.
+    pub(crate) fn stock(&self) -> HostState {
+        let now = self.host();
+        match self.memory {
+            Memory::Charged(_) => HostState { memory: self.memory, ..now },
+            Memory::Machine(_) => now,
+        }
+    }
+
     /// Takes stock of the host.
     pub(crate) fn host(&self) -> HostState {
-        HostState::take(self.pid, self.cgroup.as_deref())
+        HostState::take(self.pid, self.cgroup.as_deref(), self.account.as_ref())
+    }
+
+    /// Where the server keeps what it knows of its sandboxes: a link leads from its home to a place in memory.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let link = self.dir().join("home/sandboxes");
+        fs::canonicalize(&link).unwrap_or(link)
     }
 
     /// Files of the host that are not as they were.
@@ -183,12 +216,19 @@ impl World {
     /// Ends the server as a service manager would, and checks that it took everything with it.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw).context("a pid")?;
+        let state = self.state_directory();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let status = tokio::time::timeout(Duration::from_secs(30), self.server.wait())
             .await
             .context("it did not end within 30 s of SIGTERM")??;
         if let Some(name) = &self.cgroup {
             remove_cgroups(name).await?;
+        }
+        if let Some(account) = &self.account {
+            account.close().await?;
+        }
+        if state.exists() {
+            bail!("{} is left", state.display());
         }
         if !status.success() {
             bail!("{status}: {}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default());
@@ -213,8 +253,21 @@ async fn ready(server: &mut Child) -> anyhow::Result<Option<String>> {
     tokio::time::timeout(Duration::from_secs(20), wait).await.context("not ready within 20 s")?
 }
 
+/// The server's command: charged to its own account from its first instruction on, and then whoever it is to be.
+fn server_command(whom: Whom, account: Option<&Account>, program: &Path) -> Command {
+    let Some(account) = account else { return Command::new(program) };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(account.door());
+    if let Some(uid) = whom.uid() {
+        let uid = uid.to_string();
+        command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"]);
+    }
+    command.arg(program);
+    command
+}
+
 /// Every hierarchy's mount point.
-fn hierarchies() -> Vec<PathBuf> {
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     if root.join("cgroup.controllers").exists() {
         return vec![root.to_path_buf()];

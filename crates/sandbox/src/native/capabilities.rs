@@ -53,8 +53,11 @@ pub(super) fn describe(found: &Abilities) -> Capabilities {
         "in the directories that programs are installed into, files of the image can be replaced but not edited in place",
         "run as root on a kernel of 5.19 or newer",
     );
-    let memory =
-        or_partial(&found.memory, "only a limit on the data of each process (RLIMIT_DATA)", DELEGATE);
+    let memory = or_partial(
+        &found.memory,
+        "for each process and each file by itself (RLIMIT_DATA, RLIMIT_FSIZE), not for all together",
+        DELEGATE,
+    );
     let pids = or_partial(&found.pids, "by a limit on the user namespace (RLIMIT_NPROC)", DELEGATE);
     Capabilities {
         backend: "native".to_owned(),

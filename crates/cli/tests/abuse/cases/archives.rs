@@ -145,20 +145,33 @@ async fn bombs(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         (400..500).contains(&answer.status) || answer.status == 507,
         answer.code(),
     );
-    let mut many = Builder::new(Vec::new());
-    for number in 0..1_000_000 {
-        entry(&mut many, &format!("f{number}"), EntryType::Regular, "", 0o644, b"");
-    }
     let id = scene
         .sandbox(Resources { disk_inodes: 1 << 21, memory_bytes: 2 << 30, ..Resources::default() })
         .await?;
-    let answer = unpack(scene, &id, "/workspace/many", many.into_inner()?.into()).await;
+    let target = format!("/v1/sandboxes/{id}/archive?path=/workspace/many");
+    let many = reqwest::Body::wrap_stream(futures::stream::iter((0..1000).map(thousand_files)));
+    let answer = scene.world.api.put_stream(&target, many).await;
     // The server may hang up on an upload that it has refused.
     let held = answer.as_ref().map_or(true, |answer| (400..500).contains(&answer.status));
     scene.found.holds("1e6 entries", held, format!("{answer:?}"));
     let alive = scene.shell(&id, "echo alive").await?;
     scene.found.holds("the sandbox works on", alive.stdout == "alive\n", format!("{alive:?}"));
     Ok(())
+}
+
+/// The entries of a thousand empty files, the so many-th of an archive.
+fn thousand_files(number: usize) -> std::io::Result<Bytes> {
+    let mut bytes = Vec::with_capacity(512 * 1000);
+    for file in 0..1000 {
+        let mut header = Header::new_ustar();
+        header.set_path(format!("f{number}-{file}"))?;
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_cksum();
+        bytes.extend_from_slice(header.as_bytes());
+    }
+    Ok(bytes.into())
 }
 
 pub(super) async fn control(scene: &mut Scene<'_>) -> anyhow::Result<()> {

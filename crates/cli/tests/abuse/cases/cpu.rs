@@ -8,10 +8,12 @@ use crate::outside;
 use crate::scene::Scene;
 
 const GREED: &str = include_str!("../payloads/greed.py");
+/// How long the spinners spin: ten periods of the quota.
+const SECONDS: &str = "1";
 
 async fn cores_with(scene: &mut Scene<'_>, cpus: f64) -> anyhow::Result<(f64, Value)> {
     let id = scene.sandbox(Resources { cpus, ..Resources::default() }).await?;
-    let report = scene.python(&id, GREED, &["2"]).await?;
+    let report = scene.python(&id, GREED, &[SECONDS]).await?;
     Ok((report["cores"].as_f64().context("no number")?, report))
 }
 
@@ -30,7 +32,7 @@ pub(super) async fn control(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let mut seen = Vec::new();
     for _ in 0..3 {
         let (unlimited, _) = cores_with(scene, 64.0).await?;
-        let bare = outside::python(&[], GREED, &["2"]).await?["cores"].as_f64().context("no number")?;
+        let bare = outside::python(&[], GREED, &[SECONDS]).await?["cores"].as_f64().context("no number")?;
         seen.push(format!("{unlimited:.2} of {bare:.2}"));
         if unlimited > 0.8 || (bare < 0.8 && unlimited > bare / 2.0) {
             seen.clear();

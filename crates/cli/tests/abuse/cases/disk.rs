@@ -18,11 +18,14 @@ fn ended_early(report: &serde_json::Value) -> bool {
 pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let limits =
         Resources { disk_bytes: 32 * MIB, disk_inodes: 2_000, memory_bytes: 1 << 30, ..Resources::default() };
-    for place in PLACES {
-        let id = scene.sandbox(limits.clone()).await?;
-        let report = scene.python(&id, LITTER, &["bytes", place, "128"]).await?;
-        scene.limited("disk_limit", &format!("bytes in {place}"), ended_early(&report), &report);
-    }
+    scene
+        .each(PLACES, async |scene: &mut Scene<'_>, place: &&str| {
+            let id = scene.sandbox(limits.clone()).await?;
+            let report = scene.python(&id, LITTER, &["bytes", place, "128"]).await?;
+            scene.limited("disk_limit", &format!("bytes in {place}"), ended_early(&report), &report);
+            Ok(())
+        })
+        .await;
     let id = scene.sandbox(limits.clone()).await?;
     let report = scene.python(&id, LITTER, &["sparse", "/workspace/x", "1048576"]).await?;
     scene.limited("disk_limit", "a sparse file of 1 TiB", ended_early(&report), &report);

@@ -132,13 +132,13 @@ async fn swapped(scene: &mut Scene<'_>, id: &str, secret: &str) -> anyhow::Resul
     let parent = std::path::Path::new(secret).parent().unwrap_or(std::path::Path::new("/"));
     let swapper = format!(
         "import os, time\nos.makedirs('/workspace/a', exist_ok=True)\nos.symlink({parent:?}, '/workspace/b')\n\
-         end = time.monotonic() + 2\n\
+         end = time.monotonic() + 1.5\n\
          while time.monotonic() < end:\n    os.rename('/workspace/a', '/workspace/c'); os.rename('/workspace/b', '/workspace/a'); \
          os.rename('/workspace/c', '/workspace/b')",
     );
     let spec = crate::scene::python(&swapper, &[]);
     scene.world.api.exec_detached(id, spec).await?;
-    let until = Instant::now() + Duration::from_millis(1500);
+    let until = Instant::now() + Duration::from_secs(1);
     let mut worst = 0;
     while Instant::now() < until {
         let answer = write(scene, id, "/workspace/a/secret", "swapped").await?;

@@ -8,6 +8,8 @@ use hothouse_domain::{ExecSpec, Resources};
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::MOB;
+use crate::api::Answer;
 use crate::host;
 use crate::scene::{Scene, python};
 
@@ -16,8 +18,39 @@ const HUNGER: &str = include_str!("../payloads/hunger.py");
 
 /// A dead sandbox says so within this; it never hangs.
 const PROMPT: Duration = Duration::from_secs(5);
+/// A guest that is starved is given up within this.
+const GIVEN_UP: Duration = Duration::from_secs(40);
+
+/// Ways to get at the guest.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// Signals and limits from inside.
+    Directly,
+    /// Everything at its limit at once: memory, processes, files.
+    Exhaustion,
+    /// A crowd that leaves its exec behind and fights for memory for ever.
+    Mob,
+    /// The guest as the OOM killer's first choice.
+    FirstChoice,
+    /// Many floods at once, while a program is stopped.
+    Floods,
+}
 
 pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let ways = [Way::Directly, Way::Exhaustion, Way::Mob, Way::FirstChoice, Way::Floods];
+    scene
+        .each(ways, async |scene: &mut Scene<'_>, way| match way {
+            Way::Directly => directly(scene).await,
+            Way::Exhaustion => exhaustion(scene).await,
+            Way::Mob => mob(scene).await,
+            Way::FirstChoice => first_choice(scene).await,
+            Way::Floods => floods(scene).await,
+        })
+        .await;
+    Ok(())
+}
+
+async fn directly(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let id = scene.plain().await?;
     let report = scene.python(&id, STARVE, &[]).await?;
     // It may make the guest the OOM killer's first choice; that ends its own sandbox, see below.
@@ -25,68 +58,77 @@ pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         let refused = matches!(report[what].as_str(), Some("EPERM" | "EACCES" | "ESRCH" | "ENOENT"));
         scene.found.holds(format!("{what} of PID 1 is refused"), refused, &report);
     }
-    answers(scene, &id, "after signals to PID 1").await?;
+    answers(scene, &id, "after signals to PID 1").await
+}
 
-    // Everything at its limit at once: memory, processes, descriptors.
-    let small = Resources { memory_bytes: 48 << 20, pids: 32, disk_bytes: 64 << 20, ..Resources::default() };
-    let id = scene.sandbox(small).await?;
+async fn exhaustion(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let id = scene.sandbox(little()).await?;
+    let fill = "dd if=/dev/zero of=/tmp/fill bs=1M; bomb() { bomb | bomb & }; bomb; sleep 30";
     let fill = ExecSpec {
-        shell: Some(
-            "dd if=/dev/zero of=/tmp/fill bs=1M; bomb() { bomb | bomb & }; bomb; sleep 30".to_owned(),
-        ),
+        shell: Some(fill.to_owned()),
         timeout_s: Some(1.0),
         grace_s: Some(0.2),
         ..ExecSpec::default()
     };
-    let began = Instant::now();
-    let starved = tokio::time::timeout(Duration::from_secs(20), scene.world.api.try_exec(&id, &fill)).await;
-    scene.found.holds("a starved exec is answered", starved.is_ok(), format!("{:?}", began.elapsed()));
-    let hungry = tokio::time::timeout(
-        Duration::from_secs(20),
-        scene.world.api.try_exec(&id, &python(HUNGER, &["heap", "400"])),
-    )
-    .await;
-    scene.found.holds("and so is the next", hungry.is_ok(), format!("{:?}", began.elapsed()));
-    let last = tokio::time::timeout(
-        Duration::from_secs(20),
-        scene.world.api.try_exec(&id, &python("report()", &[])),
-    )
-    .await;
-    // The sandbox may be dead; then it says so.
-    let evidence = format!("{last:?}");
-    let told = last.is_ok_and(|answer| {
-        answer.is_ok_and(|answer| answer.status == 200 || answer.code() == "sandbox_dead")
-    });
-    scene.found.holds("it answers, or is dead and says so", told, evidence);
+    told(scene, &id, "a starved exec", &fill).await;
+    told(scene, &id, "and the next", &short(python(HUNGER, &["heap", "400"]))).await;
+    told(scene, &id, "and one that needs little", &short(python("report()", &[]))).await;
+    Ok(())
+}
 
-    // The guest as the OOM killer's first choice.
+async fn mob(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let id = scene.sandbox(Resources { cpus: 1.0, ..little() }).await?;
+    let mob =
+        ExecSpec { argv: Some(leave_behind(python(MOB, &["20", "8", "forever"]))), ..ExecSpec::default() };
+    told(scene, &id, "who brings the mob", &short(mob)).await;
+    for round in 1..=3 {
+        let echo = ExecSpec { shell: Some("echo alive".to_owned()), ..ExecSpec::default() };
+        told(scene, &id, &format!("exec {round} beside a mob"), &short(echo)).await;
+    }
+    Ok(())
+}
+
+async fn first_choice(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let id = scene.sandbox(Resources { memory_bytes: 48 << 20, ..Resources::default() }).await?;
     scene.shell(&id, "echo 1000 > /proc/1/oom_score_adj").await?;
-    let chosen = tokio::time::timeout(
-        Duration::from_secs(20),
-        scene.world.api.try_exec(&id, &python(HUNGER, &["heap", "400"])),
-    )
-    .await;
-    let evidence = format!("{chosen:?}");
-    let told = chosen.is_ok_and(|answer| {
-        answer.is_ok_and(|answer| answer.status == 200 || answer.code() == "sandbox_dead")
-    });
-    scene.found.holds("an OOM kill of the guest is told", told, evidence);
+    told(scene, &id, "an OOM kill of the guest", &python(HUNGER, &["heap", "400"])).await;
+    Ok(())
+}
 
-    // Many at once, while one is stopped.
+async fn floods(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let id = scene.plain().await?;
     scene.world.api.exec_detached(&id, python("os.kill(os.getpid(), signal.SIGSTOP)", &[])).await?;
     for _ in 0..50 {
-        scene
-            .world
-            .api
-            .exec_detached(
-                &id,
-                ExecSpec { shell: Some("yes".to_owned()), timeout_s: Some(3.0), ..ExecSpec::default() },
-            )
-            .await?;
+        let flood = ExecSpec { shell: Some("yes".to_owned()), timeout_s: Some(3.0), ..ExecSpec::default() };
+        scene.world.api.exec_detached(&id, flood).await?;
     }
     answers(scene, &id, "beside fifty floods").await
+}
+
+fn little() -> Resources {
+    Resources { memory_bytes: 48 << 20, pids: 32, disk_bytes: 64 << 20, ..Resources::default() }
+}
+
+fn short(spec: ExecSpec) -> ExecSpec {
+    ExecSpec { timeout_s: Some(2.0), grace_s: Some(0.2), ..spec }
+}
+
+/// The same command in the background, in a session of its own.
+fn leave_behind(spec: ExecSpec) -> Vec<String> {
+    let mut words: Vec<String> =
+        ["/bin/sh", "-c", "setsid \"$@\" >/dev/null 2>&1 &", "sh"].map(String::from).into();
+    words.extend(spec.argv.unwrap_or_default());
+    words
+}
+
+/// Notes whether a request is answered in time: by its result, or by the news that the sandbox is dead.
+async fn told(scene: &mut Scene<'_>, id: &str, what: &str, spec: &ExecSpec) {
+    let began = Instant::now();
+    let answer = tokio::time::timeout(GIVEN_UP, scene.world.api.try_exec(id, spec)).await;
+    let evidence = format!("{answer:?} after {:?}", began.elapsed());
+    let ok = |answer: &Answer| answer.status == 200 || answer.code() == "sandbox_dead";
+    let told = answer.is_ok_and(|answer| answer.is_ok_and(|answer| ok(&answer)));
+    scene.found.holds(format!("{what} is answered, or the sandbox is dead and says so"), told, evidence);
 }
 
 async fn answers(scene: &mut Scene<'_>, id: &str, when: &str) -> anyhow::Result<()> {

@@ -13,6 +13,9 @@ const MOUNTS: &str = include_str!("../payloads/mounts.py");
 const CGROUPS: &str = include_str!("../payloads/cgroups.py");
 const CALLS: &str = include_str!("../payloads/calls.py");
 
+/// Why an ordinary user does not play a control.
+const ONLY_ROOT: &str = "control not played: without the defence only root may try";
+
 fn is_refused(value: &Value) -> bool {
     matches!(value.as_str(), Some("EPERM" | "EACCES" | "ENOSYS" | "ENOENT" | "EROFS" | "SIGSYS"))
 }
@@ -145,7 +148,7 @@ pub(super) async fn cgroups(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 
 pub(super) async fn cgroups_outside(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     if !outside::is_root() {
-        scene.found.holds("outside, only root may try", true, "");
+        scene.found.hole(ONLY_ROOT);
         return Ok(());
     }
     let script = "for h in /sys/fs/cgroup/memory /sys/fs/cgroup; do [ -e $h/cgroup.procs ] && break; done; \
@@ -207,7 +210,7 @@ pub(super) async fn setuid(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 
 pub(super) async fn setuid_outside(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     if !outside::is_root() {
-        scene.found.holds("outside, only root can make the program", true, "");
+        scene.found.hole(ONLY_ROOT);
         return Ok(());
     }
     let script = "d=$(mktemp -d); chmod 755 $d; cp /usr/bin/id $d/id; chmod 6755 $d/id; \

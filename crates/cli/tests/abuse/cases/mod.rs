@@ -18,6 +18,9 @@ use crate::scene::Scene;
 /// The payload that counts who is alive.
 pub(crate) const CENSUS: &str = include_str!("../payloads/census.py");
 
+/// The payload in which many processes are greedy at once.
+const MOB: &str = include_str!("../payloads/mob.py");
+
 /// How long processes have to vanish.
 const VANISH: Duration = Duration::from_secs(1);
 

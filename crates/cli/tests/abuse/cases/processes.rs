@@ -14,6 +14,8 @@ use crate::scene::{Scene, python};
 const CROWD: &str = include_str!("../payloads/crowd.py");
 const SURVIVOR: &str = include_str!("../payloads/survivor.py");
 const UNDEAD: &str = include_str!("../payloads/undead.py");
+const UNREAPED: &str = include_str!("../payloads/unreaped.py");
+const UNTERMED: &str = include_str!("../payloads/untermed.py");
 
 const PIDS: u32 = 64;
 
@@ -66,45 +68,43 @@ pub(super) async fn stubborn(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let stopped = "echo partial; kill -STOP $$";
     let family = "trap '' TERM; echo partial; for i in 1 2 3 4; do sh -c \"trap '' TERM; kill -STOP \\$\\$\" & done; wait; sleep 60";
     let pause = "echo partial; setsid sh -c \"trap '' TERM; sleep 60\" & kill -STOP $$";
-    for (name, script) in
-        [("ignores TERM", ignore), ("stopped", stopped), ("family", family), ("session", pause)]
-    {
-        let id = scene.plain().await?;
-        let spec = ExecSpec {
-            shell: Some(script.to_owned()),
-            timeout_s: Some(0.5),
-            grace_s: Some(0.5),
-            ..ExecSpec::default()
-        };
-        let began = Instant::now();
-        let result = scene.exec(&id, spec).await?;
-        let took = began.elapsed();
-        let timed_out = result.outcome == Outcome::TimedOut && result.stdout == "partial\n";
-        scene.found.holds(format!("{name}: timed out, output kept"), timed_out, format!("{result:?}"));
-        scene.found.holds(
-            format!("{name}: ends in time"),
-            took < Duration::from_secs(2),
-            format!("{took:?}"),
-        );
-        let left = scene.survivors(&id, VANISH).await?;
-        scene.found.holds(format!("{name}: everything is dead"), left == (0, 0), format!("{left:?}"));
-    }
+    let ways = [("ignores TERM", ignore), ("stopped", stopped), ("family", family), ("session", pause)];
+    scene
+        .each(ways, async |scene: &mut Scene<'_>, (name, script)| {
+            let id = scene.plain().await?;
+            let spec = ExecSpec {
+                shell: Some(script.to_owned()),
+                timeout_s: Some(0.5),
+                grace_s: Some(0.5),
+                ..ExecSpec::default()
+            };
+            let began = Instant::now();
+            let result = scene.exec(&id, spec).await?;
+            let took = began.elapsed();
+            let timed_out = result.outcome == Outcome::TimedOut && result.stdout == "partial\n";
+            scene.found.holds(format!("{name}: timed out, output kept"), timed_out, format!("{result:?}"));
+            scene.found.holds(
+                format!("{name}: ends in time"),
+                took < Duration::from_secs(2),
+                format!("{took:?}"),
+            );
+            let left = scene.survivors(&id, VANISH).await?;
+            scene.found.holds(format!("{name}: everything is dead"), left == (0, 0), format!("{left:?}"));
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 
 pub(super) async fn stubborn_with_term_alone(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     // What `timeout` without --kill-after does: TERM, and hope.
-    let script =
-        "sh -c \"trap '' TERM; sleep 3; echo finished\" & pid=$!; sleep 0.3; kill -TERM $pid; wait $pid";
-    let output = outside::shell(&[], script).await?;
-    scene.found.holds("TERM alone does not end it", output.contains("finished"), output);
+    let report = outside::python(&[], UNTERMED, &[]).await?;
+    scene.found.holds("TERM alone does not end it", report["rest"] == "finished\n", &report);
     Ok(())
 }
 
-/// Compiles a library that starts a daemon in every program that loads it; false where there is no compiler.
-async fn build_respawner(scene: &Scene<'_>, id: &str) -> anyhow::Result<bool> {
-    let script = r#"command -v cc >/dev/null || exit 9
-cat > /tmp/respawn.c <<'C'
+/// A library that starts a daemon in every program that loads it.
+const RESPAWNER: &str = r#"cat > /tmp/respawn.c <<'C'
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -116,68 +116,62 @@ __attribute__((constructor)) static void respawn(void) {
 }
 C
 cc -shared -fPIC -o /tmp/respawn.so /tmp/respawn.c"#;
-    let result = scene.shell(id, script).await?;
-    match result.outcome {
-        Outcome::Exited { code: 0 } => Ok(true),
-        Outcome::Exited { code: 9 } => Ok(false),
-        other => anyhow::bail!("no respawner: {other:?} {}", result.stderr),
-    }
-}
 
+const PRELOAD: &str = "LD_PRELOAD";
 const WAYS: &[&str] = &["double_fork", "nohup", "subreaper", "respawn", "stopped"];
 
 pub(super) async fn survivors(scene: &mut Scene<'_>) -> anyhow::Result<()> {
-    for way in WAYS {
-        let id = scene.plain().await?;
-        let spec = ExecSpec { timeout_s: Some(0.8), grace_s: Some(0.2), ..python(SURVIVOR, &[way]) };
-        let result = scene.exec(&id, spec).await?;
-        let played = result.outcome == Outcome::TimedOut && result.stdout == "ready\n";
-        scene.found.holds(format!("{way}: plays and is timed out"), played, format!("{result:?}"));
-        let left = scene.survivors(&id, VANISH).await?;
-        scene.found.holds(format!("{way}: no survivors"), left == (0, 0), format!("{left:?}"));
-    }
-    let id = scene.sandbox(Resources { memory_bytes: 1 << 30, ..Resources::default() }).await?;
-    if build_respawner(scene, &id).await? {
-        let spec = ExecSpec {
-            shell: Some("for i in 1 2 3; do /bin/true; done; sleep 60".to_owned()),
-            env: [("LD_PRELOAD".to_owned(), "/tmp/respawn.so".to_owned())].into(),
-            timeout_s: Some(0.8),
-            grace_s: Some(0.2),
-            ..ExecSpec::default()
-        };
-        let result = scene.exec(&id, spec).await?;
-        scene.found.holds(
-            "LD_PRELOAD: timed out",
-            result.outcome == Outcome::TimedOut,
-            format!("{result:?}"),
-        );
-        let left = scene.survivors(&id, VANISH).await?;
-        scene.found.holds("LD_PRELOAD: no survivors", left == (0, 0), format!("{left:?}"));
-    }
+    let ways = WAYS.iter().chain([&PRELOAD]);
+    scene
+        .each(ways, async |scene: &mut Scene<'_>, way: &&str| {
+            let id = scene.sandbox(Resources { memory_bytes: 1 << 30, ..Resources::default() }).await?;
+            let play = if *way == PRELOAD {
+                let built = scene.shell(&id, RESPAWNER).await?;
+                anyhow::ensure!(built.outcome == (Outcome::Exited { code: 0 }), "no respawner: {built:?}");
+                ExecSpec {
+                    shell: Some("for i in 1 2 3; do /bin/true; done; echo ready; sleep 60".to_owned()),
+                    env: [("LD_PRELOAD".to_owned(), "/tmp/respawn.so".to_owned())].into(),
+                    ..ExecSpec::default()
+                }
+            } else {
+                python(SURVIVOR, &[way])
+            };
+            let spec = ExecSpec { timeout_s: Some(1.0), grace_s: Some(0.2), ..play };
+            let result = scene.exec(&id, spec).await?;
+            let played = result.outcome == Outcome::TimedOut && result.stdout == "ready\n";
+            scene.found.holds(format!("{way}: plays and is timed out"), played, format!("{result:?}"));
+            let left = scene.survivors(&id, VANISH).await?;
+            scene.found.holds(format!("{way}: no survivors"), left == (0, 0), format!("{left:?}"));
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 
 pub(super) async fn survivors_of_the_leader(scene: &mut Scene<'_>) -> anyhow::Result<()> {
-    for way in WAYS {
-        let id = scene.plain().await?;
-        let started = scene.world.api.exec_detached(&id, python(SURVIVOR, &[way])).await?;
-        let exec_id = started.exec_id.to_string();
-        let until = Instant::now() + Duration::from_secs(10);
-        while scene.census(&id).await?.0 < 2 && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let path = format!("/v1/sandboxes/{id}/execs/{exec_id}/signal");
-        let body = Bytes::from_static(br#"{"signal": "KILL", "target": "leader"}"#);
-        let answer = scene.world.api.send(Method::POST, &path, body).await?;
-        scene.found.holds("the signal is sent", answer.status < 300, answer.code());
-        while matches!(scene.world.api.exec_status(&id, &exec_id).await?.state, ExecState::Running)
-            && Instant::now() < until
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let (alive, _) = scene.census(&id).await?;
-        scene.found.holds(format!("{way}: killing the leader alone leaves survivors"), alive > 0, alive);
-    }
+    scene
+        .each(WAYS, async |scene: &mut Scene<'_>, way: &&str| {
+            let id = scene.plain().await?;
+            let started = scene.world.api.exec_detached(&id, python(SURVIVOR, &[way])).await?;
+            let exec_id = started.exec_id.to_string();
+            let until = Instant::now() + Duration::from_secs(10);
+            while scene.census(&id).await?.0 < 2 && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let path = format!("/v1/sandboxes/{id}/execs/{exec_id}/signal");
+            let body = Bytes::from_static(br#"{"signal": "KILL", "target": "leader"}"#);
+            let answer = scene.world.api.send(Method::POST, &path, body).await?;
+            scene.found.holds("the signal is sent", answer.status < 300, answer.code());
+            while matches!(scene.world.api.exec_status(&id, &exec_id).await?.state, ExecState::Running)
+                && Instant::now() < until
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let (alive, _) = scene.census(&id).await?;
+            scene.found.holds(format!("{way}: killing the leader alone leaves survivors"), alive > 0, alive);
+            Ok(())
+        })
+        .await;
     Ok(())
 }
 
@@ -191,13 +185,7 @@ pub(super) async fn zombies(scene: &mut Scene<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) async fn zombies_unreaped(scene: &mut Scene<'_>) -> anyhow::Result<()> {
-    // PID 1 is this payload, and it reaps nothing but its own child.
-    let payload = format!(
-        "child = os.fork()\nif child == 0:\n    [os.fork() or os._exit(0) for _ in range(100)]\n    os._exit(0)\n\
-         os.waitpid(child, 0)\ntime.sleep(0.3)\n{}",
-        super::CENSUS
-    );
-    let report = outside::python(outside::OWN_PIDS, &payload, &[]).await?;
+    let report = outside::python(outside::OWN_PIDS, UNREAPED, &[]).await?;
     let zombies = report["zombies"].as_u64().unwrap_or(0);
     scene.found.holds("under a PID 1 that does not reap they stay", zombies >= 100, &report);
     Ok(())

@@ -45,7 +45,7 @@ pub(super) struct Go {
 pub(super) enum Fallback {
     /// Not needed.
     Groups,
-    /// By resource limits: processes of the user namespace, and data of each process.
+    /// By resource limits: processes of the user namespace, data of each process, and size of each file.
     ResourceLimits,
 }
 
@@ -259,6 +259,8 @@ fn limit_resources(plan: &Plan<'_>) -> Result<(), Step> {
     if plan.fallback == Fallback::ResourceLimits {
         kernel::limit_resource(libc::RLIMIT_NPROC, plan.order.limits.pids.into()).map_err(step())?;
         kernel::limit_resource(libc::RLIMIT_DATA, plan.order.limits.memory_bytes).map_err(step())?;
+        // A file that has no name, and so no place on the limited disk, is memory too.
+        kernel::limit_resource(libc::RLIMIT_FSIZE, plan.order.limits.memory_bytes).map_err(step())?;
     }
     Ok(())
 }
