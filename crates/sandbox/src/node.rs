@@ -102,12 +102,11 @@ impl Node {
     }
 
     fn adopt(&self, running: Running, terms: Terms) {
-        let id = running.id().clone();
-        tracing::info!(sandbox = %id, "adopted");
-        let around = Arc::clone(&self.inner.around);
-        let (sandbox, commands) = Sandbox::new(id.clone(), terms, around);
-        self.inner.registry.adopt(id, sandbox.clone());
-        self.own(sandbox, Origin::Adopted(running), commands);
+        let death = running.death();
+        let (sandbox, commands) = Sandbox::adopted(running, terms, Arc::clone(&self.inner.around));
+        tracing::info!(sandbox = %sandbox.id(), "adopted");
+        self.inner.registry.adopt(sandbox.id().clone(), sandbox.clone());
+        self.own(sandbox, Origin::Adopted(death), commands);
     }
 
     fn own(&self, sandbox: Sandbox, origin: Origin, commands: tokio::sync::mpsc::Receiver<Command>) {

@@ -109,21 +109,42 @@ struct Inner {
 const COMMANDS: usize = 8;
 
 impl Sandbox {
-    /// A sandbox that is yet to be made or to be taken over by its owner task, which reads the commands.
+    /// A sandbox that its owner task, which reads the commands, is yet to make.
     pub(crate) fn new(
         id: SandboxId,
         terms: Terms,
         around: Arc<Surroundings>,
     ) -> (Self, mpsc::Receiver<Command>) {
+        Self::in_phase(SandboxPhase::Creating, id, terms, around, None)
+    }
+
+    /// A sandbox that an earlier node made. Whoever gets this handle finds it as it is: there is no moment in which it
+    /// seems not to be there yet.
+    pub(crate) fn adopted(
+        running: Running,
+        terms: Terms,
+        around: Arc<Surroundings>,
+    ) -> (Self, mpsc::Receiver<Command>) {
+        let phase = if running.is_frozen() { SandboxPhase::Frozen } else { SandboxPhase::Running };
+        Self::in_phase(phase, running.id().clone(), terms, around, Some(running))
+    }
+
+    fn in_phase(
+        phase: SandboxPhase,
+        id: SandboxId,
+        terms: Terms,
+        around: Arc<Surroundings>,
+        running: Option<Running>,
+    ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let inner = Inner {
             id,
             terms: Mutex::new(Arc::new(terms)),
-            created_at: OnceLock::new(),
+            created_at: running.as_ref().map_or_else(OnceLock::new, |running| running.created_at().into()),
             create_s: OnceLock::new(),
-            gate: Gate::new(SandboxPhase::Creating),
+            gate: Gate::new(phase),
             commands,
-            running: tokio::sync::RwLock::new(None),
+            running: tokio::sync::RwLock::new(running),
             link: Arc::new(Mutex::new(None)),
             silence: Arc::new(Notify::new()),
             connecting: tokio::sync::Mutex::new(()),

@@ -186,7 +186,12 @@ async fn a_killed_server_is_followed_by_one_that_knows_all_of_it() -> Result<()>
 
     let server = server.killed_and_started_again().await?;
     let pool = ready(&server, 3).await?;
-    ensure!(ids(&server).await? == before, "the same sandboxes, none more, none less");
+    let after = ids(&server).await?;
+    ensure!(
+        after == before,
+        "the same sandboxes, none more, none less: {before:?}, then {after:?}; {}",
+        server.log()
+    );
     ensure!(pool["claimed"] == 1 && pool["spec"]["max"] == 3 && pool["template_version"] == 1, "{pool}");
     let found = server.get(&path_of(&claimed)?).await?.expect(200)?.json()?;
     ensure!(found["pool"]["claim"] == "claimed" && found["spec"]["labels"]["job"] == "8", "{found}");

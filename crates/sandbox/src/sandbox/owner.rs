@@ -9,7 +9,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::Sandbox;
 use crate::error::SandboxError;
 use crate::link::{LinkError, SWEEP_EVERY, locked};
-use crate::native::Running;
 
 /// How long a freeze waits for the guest to read the requests that were sent before.
 const READ_WITHIN: Duration = Duration::from_secs(1);
@@ -36,8 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) enum Origin {
     /// It is to be made; the sender is told how that went.
     Make(Asker),
-    /// An earlier node made it.
-    Adopted(Running),
+    /// An earlier node made it; the receiver is told of its death.
+    Adopted(watch::Receiver<Option<String>>),
 }
 
 /// Who asked for a step.
@@ -64,14 +63,7 @@ impl Sandbox {
     ) {
         let mut looks = None;
         let mut death = match origin {
-            Origin::Adopted(running) => {
-                let (death, frozen) = (running.death(), running.is_frozen());
-                let _only = self.inner.created_at.set(running.created_at());
-                *self.inner.running.write().await = Some(running);
-                self.step(SandboxPhase::Running);
-                if frozen {
-                    self.step(SandboxPhase::Frozen);
-                }
+            Origin::Adopted(death) => {
                 looks = Some(tokio::time::interval(LOOK_EVERY));
                 death
             }
