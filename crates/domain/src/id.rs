@@ -123,3 +123,15 @@ id!(
     /// Names a pool.
     PoolName
 );
+id!(
+    /// Names who keeps sandboxes by being heard of: a trainer, a job, a notebook.
+    OwnerName
+);
+id!(
+    /// Names sandboxes that were made together.
+    GroupId
+);
+id!(
+    /// Names whom API keys, sandboxes and quotas belong to.
+    TenantName
+);

@@ -5,9 +5,12 @@
 //! and the arguments of the core calls, so that a concept has one definition.
 
 pub mod capability;
+pub mod ending;
+pub mod event;
 pub mod exec;
 pub mod files;
 pub mod id;
+pub mod lease;
 pub mod pool;
 pub mod problem;
 pub mod resources;
@@ -17,8 +20,11 @@ pub mod signal;
 pub mod template;
 
 pub use capability::{Capabilities, Capability, Enforcement};
+pub use ending::{EndCause, Ending};
+pub use event::{Event, EventKind};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
-pub use id::{ExecId, InvalidId, PoolName, SandboxId, ShellId, TemplateName};
+pub use id::{ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, TemplateName, TenantName};
+pub use lease::Lease;
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
 pub use resources::Resources;

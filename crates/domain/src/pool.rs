@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::exec::Encoding;
 use crate::files::parse_mode;
 use crate::id::{PoolName, TemplateName};
+use crate::lease::Lease;
 use crate::problem::Invalid;
 use crate::sandbox::check_path;
 
@@ -123,7 +124,7 @@ pub struct ClaimFile {
 }
 
 /// What is bound to a ready sandbox when it is claimed. Unknown fields are refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimSpec {
     /// Variables of every exec that does not set them itself, over those of the template.
@@ -132,6 +133,9 @@ pub struct ClaimSpec {
     pub labels: BTreeMap<String, String>,
     /// Files that are there when the claim is answered.
     pub files: Vec<ClaimFile>,
+    /// When it ends without being deleted, over what the template says; counted from the claim.
+    #[serde(skip_serializing_if = "Lease::is_endless")]
+    pub lease: Lease,
 }
 
 impl ClaimSpec {

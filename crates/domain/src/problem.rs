@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ending::Ending;
+
 /// A value that breaks a rule: which field, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {reason}")]
@@ -34,6 +36,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// No sandbox has this id.
     SandboxNotFound,
+    /// The sandbox is no more; `ending` says who ended it, when and why.
+    SandboxEnded,
     /// A sandbox with this id exists already.
     SandboxExists,
     /// The sandbox's guest is gone; the sandbox can only be deleted.
@@ -117,7 +121,7 @@ impl ErrorCode {
             | Self::PoolDraining
             | Self::FileRefused
             | Self::PatchRejected => 409,
-            Self::SandboxDead => 410,
+            Self::SandboxDead | Self::SandboxEnded => 410,
             Self::TooLarge => 413,
             Self::ImageInvalid => 422,
             Self::LimitExceeded => 429,
@@ -138,6 +142,7 @@ impl ErrorCode {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SandboxNotFound => "sandbox_not_found",
+            Self::SandboxEnded => "sandbox_ended",
             Self::SandboxExists => "sandbox_exists",
             Self::SandboxDead => "sandbox_dead",
             Self::SandboxFrozen => "sandbox_frozen",
@@ -186,6 +191,9 @@ pub struct Problem {
     /// The request field that it is about, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// How the sandbox ended that it is about, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
 }
 
 impl Problem {
@@ -198,6 +206,7 @@ impl Problem {
             detail: detail.into(),
             code,
             field: None,
+            ending: None,
         }
     }
 }

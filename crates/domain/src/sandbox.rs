@@ -10,7 +10,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::capability::Capabilities;
-use crate::id::{SandboxId, check_name};
+use crate::id::{GroupId, SandboxId, TenantName, check_name};
+use crate::lease::Lease;
 use crate::pool::PoolPlace;
 use crate::problem::Invalid;
 use crate::resources::Resources;
@@ -115,6 +116,9 @@ pub struct SandboxSpec {
     pub workdir: Option<String>,
     /// Free names for finding it again.
     pub labels: BTreeMap<String, String>,
+    /// When it ends without being deleted.
+    #[serde(skip_serializing_if = "Lease::is_endless")]
+    pub lease: Lease,
 }
 
 impl SandboxSpec {
@@ -128,6 +132,7 @@ impl SandboxSpec {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.resources.validate()?;
         check_env(&self.env)?;
+        self.lease.validate()?;
         if let Some(workdir) = &self.workdir {
             check_path("workdir", workdir)?;
         }
@@ -259,6 +264,12 @@ pub struct SandboxInfo {
     /// Its place in a pool, if one made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolPlace>,
+    /// The group that it was made in, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// Whose it is, where keys tell tenants apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
     /// What its backend enforces for it.
     #[schema(inline = false)]
     pub isolation: Capabilities,

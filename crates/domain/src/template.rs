@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::TemplateName;
+use crate::lease::Lease;
 use crate::problem::Invalid;
 use crate::resources::Resources;
 use crate::sandbox::{ImageRef, Network, SandboxSpec};
@@ -27,6 +28,9 @@ pub struct TemplateSpec {
     pub workdir: Option<String>,
     /// Labels of every sandbox.
     pub labels: BTreeMap<String, String>,
+    /// When a claimed sandbox ends without being deleted; one that waits for a claim does not.
+    #[serde(skip_serializing_if = "Lease::is_endless")]
+    pub lease: Lease,
 }
 
 impl TemplateSpec {
@@ -41,8 +45,8 @@ impl TemplateSpec {
     /// A sandbox of this template, as it is before anybody claims it.
     #[must_use]
     pub fn sandbox(&self) -> SandboxSpec {
-        let Self { image, resources, network, env, workdir, labels } = self.clone();
-        SandboxSpec { id: None, image, resources, network, env, workdir, labels }
+        let Self { image, resources, network, env, workdir, labels, lease } = self.clone();
+        SandboxSpec { id: None, image, resources, network, env, workdir, labels, lease }
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hothouse_domain::{
-    Claim, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase, SandboxSpec,
-    TemplateInfo,
+    Claim, ClaimSpec, EndCause, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase,
+    SandboxSpec, TemplateInfo,
 };
-use hothouse_sandbox::{Node, Sandbox};
+use hothouse_sandbox::{Claimant, End, Node, Sandbox};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -158,7 +158,8 @@ impl Pool {
         self.inner.tasks.spawn(async move {
             let result = pool.give(claim).await;
             if let Err(Ok(sandbox)) = given.send(result) {
-                pool.remove(sandbox).await;
+                let why = "who claimed it went away before the answer";
+                pool.remove(sandbox, EndCause::Abandoned, why).await;
             }
         });
         taken.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))
@@ -172,7 +173,7 @@ impl Pool {
             Ok(()) => Ok(sandbox),
             Err(error) => {
                 // Half of what was asked for is nothing that a caller could use.
-                self.remove(sandbox).await;
+                self.remove(sandbox, EndCause::Pool, "the claim's files could not be written").await;
                 Err(error.into())
             }
         }
@@ -192,7 +193,7 @@ impl Pool {
             (spec, place(&contents, Claim::Claimed))
         };
         while let Some(sandbox) = self.take_ready() {
-            match sandbox.claim(claim.clone()).await {
+            match sandbox.claim(claim.clone(), Claimant::default()).await {
                 Ok(()) => {
                     self.contents().hits += 1;
                     return Ok(sandbox);
@@ -200,12 +201,12 @@ impl Pool {
                 // It died in the meantime, or its state cannot be written: the next one may do.
                 Err(error) => {
                     tracing::warn!(sandbox = %sandbox.id(), %error, "a ready sandbox could not be claimed");
-                    self.inner.tasks.spawn(self.clone().removed(sandbox));
+                    self.inner.tasks.spawn(self.clone().removed(sandbox, "it could not be claimed"));
                 }
             }
         }
         let waiting = Waiting::new(self);
-        let made = self.inner.node.create_in(spec, Some(place)).await;
+        let made = self.inner.node.create_for(spec, Some(place), Claimant::default()).await;
         drop(waiting);
         Ok(made?)
     }
@@ -270,7 +271,7 @@ impl Pool {
             let contents = self.contents();
             (contents.template.spec.sandbox(), place(&contents, Claim::Ready))
         };
-        let made = self.inner.node.create_in(spec, Some(place)).await;
+        let made = self.inner.node.create_for(spec, Some(place), Claimant::default()).await;
         let mut unwanted = None;
         {
             let mut contents = self.contents();
@@ -295,14 +296,14 @@ impl Pool {
         }
         self.inner.changed.notify_one();
         if let Some(sandbox) = unwanted {
-            self.remove(sandbox).await;
+            self.remove(sandbox, EndCause::Pool, "the pool was closed meanwhile").await;
         }
     }
 
     fn retire(&self, n: u32) {
         for _ in 0..n {
             let Some(sandbox) = self.take_ready() else { return };
-            self.inner.tasks.spawn(self.clone().removed(sandbox));
+            self.inner.tasks.spawn(self.clone().removed(sandbox, "the pool keeps fewer ready"));
         }
     }
 
@@ -317,18 +318,20 @@ impl Pool {
             Vec::from(outdated)
         };
         for sandbox in outdated {
-            self.inner.tasks.spawn(self.clone().removed(sandbox));
+            let why = "it is dead, or of an older version of the template";
+            self.inner.tasks.spawn(self.clone().removed(sandbox, why));
         }
     }
 
-    async fn removed(self, sandbox: Sandbox) {
-        self.remove(sandbox).await;
+    async fn removed(self, sandbox: Sandbox, why: &'static str) {
+        self.remove(sandbox, EndCause::Pool, why).await;
         // There is room again.
         self.inner.changed.notify_one();
     }
 
-    async fn remove(&self, sandbox: Sandbox) {
-        if let Err(error) = self.inner.node.delete(sandbox.id()).await {
+    async fn remove(&self, sandbox: Sandbox, cause: EndCause, why: &str) {
+        let end = End::new(cause, format!("pool {}", self.name()), why);
+        if let Err(error) = self.inner.node.end(sandbox.id(), end).await {
             tracing::warn!(sandbox = %sandbox.id(), %error, "not removed");
         }
     }
@@ -345,8 +348,12 @@ impl Pool {
         self.close().await;
         let ready = std::mem::take(&mut self.contents().ready);
         for sandbox in ready {
-            self.remove(sandbox).await;
+            self.remove(sandbox, EndCause::Pool, "the pool was deleted").await;
         }
+    }
+
+    fn name(&self) -> PoolName {
+        self.contents().spec.name.clone()
     }
 
     fn second(&self) -> u64 {
@@ -392,6 +399,7 @@ fn bound(template: &TemplateInfo, claim: &ClaimSpec) -> SandboxSpec {
     let mut spec = template.spec.sandbox();
     spec.env.extend(claim.env.clone());
     spec.labels.extend(claim.labels.clone());
+    spec.lease = claim.lease.clone().or(&spec.lease);
     spec
 }
 

@@ -1,8 +1,9 @@
 //! Why an operation on a sandbox failed.
 
-use hothouse_domain::{ErrorCode, Invalid, Problem, SandboxId};
+use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId};
 use hothouse_guest::message::GuestErrorCode;
 
+use crate::endings::Endings;
 use crate::native::{CreateError, DestroyError, FreezeError};
 
 /// Why an operation on a sandbox failed. [`SandboxError::problem`] is what a caller outside sees.
@@ -14,6 +15,14 @@ pub enum SandboxError {
     /// No sandbox has this id.
     #[error("no sandbox {0}; `hothouse ps` lists those that are alive")]
     NotFound(String),
+    /// It is no more.
+    #[error("sandbox {id} ended at {at}: {why} (by {by})", at = ending.at, why = ending.why, by = ending.by)]
+    Ended {
+        /// Which.
+        id: SandboxId,
+        /// How.
+        ending: Box<Ending>,
+    },
     /// A sandbox with this id exists.
     #[error("sandbox {0} exists already; delete it or choose another id")]
     Exists(SandboxId),
@@ -65,12 +74,21 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// What is said of a sandbox that is not there: how it ended, where that is known.
+    pub(crate) fn gone(id: &SandboxId, endings: &Endings) -> Self {
+        match endings.find(id).and_then(|ended| ended.ending) {
+            Some(ending) => Self::Ended { id: id.clone(), ending: Box::new(ending) },
+            None => Self::NotFound(id.to_string()),
+        }
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid(_) => ErrorCode::InvalidRequest,
             Self::NotFound(_) => ErrorCode::SandboxNotFound,
+            Self::Ended { .. } => ErrorCode::SandboxEnded,
             Self::Exists(_) => ErrorCode::SandboxExists,
             Self::Dead { .. } => ErrorCode::SandboxDead,
             Self::Frozen(_) => ErrorCode::SandboxFrozen,
@@ -104,6 +122,9 @@ impl SandboxError {
     pub fn problem(&self) -> Problem {
         match self {
             Self::Invalid(invalid) => invalid.clone().into(),
+            Self::Ended { ending, .. } => {
+                Problem { ending: Some((**ending).clone()), ..Problem::new(self.code(), self.to_string()) }
+            }
             other => Problem::new(other.code(), other.to_string()),
         }
     }

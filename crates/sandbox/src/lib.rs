@@ -4,10 +4,13 @@
 //! and moves files, all by talking to the guest inside over the guest protocol. The [`native`] backend makes, finds
 //! again, freezes and destroys sandboxes, and hands back a byte stream to the guest; it knows nothing of execs.
 
+pub mod endings;
 pub mod error;
+pub mod events;
 mod exec_request;
 mod exec_result;
 mod image;
+mod lease;
 mod link;
 pub mod native;
 pub mod node;
@@ -15,8 +18,12 @@ mod phase;
 mod registry;
 pub mod sandbox;
 pub mod stream;
+mod terms;
 
+pub use endings::End;
 pub use error::SandboxError;
+pub use events::Events;
 pub use node::{Node, NodeOptions, NodeStartError};
 pub use sandbox::Sandbox;
 pub use stream::{ExecEvent, ExecStream, FileReader, OutputChunk, OutputName};
+pub use terms::{Claimant, RequestKey, Terms};

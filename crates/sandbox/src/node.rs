@@ -1,20 +1,28 @@
 //! The sandboxes of one machine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use hothouse_domain::{Capabilities, PoolPlace, SandboxId, SandboxInfo, SandboxSpec};
+use hothouse_domain::{
+    Capabilities, EndCause, Ending, EventKind, OwnerName, PoolPlace, SandboxId, SandboxInfo, SandboxSpec,
+    TenantName,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::endings::{End, Ended, Endings};
 use crate::error::SandboxError;
+use crate::events::Events;
 use crate::exec_request::fresh;
+use crate::lease::Owners;
 use crate::link::LinkCache;
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
 use crate::registry::Registry;
-use crate::sandbox::{Command, Origin, Sandbox, Surroundings, Terms};
+use crate::sandbox::{Command, Origin, Sandbox, Surroundings};
+use crate::terms::{Claimant, Terms, boottime_ms};
 
 /// How many sandboxes are destroyed at once when a node ends.
 const DESTROY_AT_ONCE: usize = 32;
@@ -40,6 +48,14 @@ pub enum NodeStartError {
     /// The backend did not start.
     #[error(transparent)]
     Native(#[from] NativeStartError),
+    /// How earlier sandboxes ended cannot be read or written.
+    #[error("{home}/endings.jsonl: {source}")]
+    Endings {
+        /// `$HOTHOUSE_HOME`.
+        home: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }
 
 /// What happens to the sandboxes when a node ends.
@@ -76,17 +92,39 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
         let NodeOptions { home, spawner, cgroup, max_sandboxes, when_orphaned } = options;
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
+        let endings = match when_orphaned {
+            WhenOrphaned::LiveOn => {
+                // Made by the backend else, which starts later.
+                let failed = |source| NodeStartError::Endings { home: home.clone(), source };
+                std::fs::create_dir_all(&home).and_then(|()| Endings::open(&home)).map_err(failed)?
+            }
+            WhenOrphaned::End => Endings::in_memory(),
+        };
         let backend =
             NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead }).await?;
         let adopted = backend.adopt().await;
-        let around =
-            Arc::new(Surroundings { backend, links: LinkCache::default(), tasks: TaskTracker::new() });
+        let around = Arc::new(Surroundings {
+            backend,
+            links: LinkCache::default(),
+            tasks: TaskTracker::new(),
+            endings,
+            events: Events::new(),
+            owners: Owners::default(),
+        });
         let registry = Arc::new(Registry::new(max_sandboxes));
         let closing = CancellationToken::new();
         let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
         node.sweep_links();
-        for (running, spec, pool) in adopted {
-            node.adopt(running, Terms { spec, pool });
+        for (id, terms) in adopted.dead {
+            node.found_dead(id, terms);
+        }
+        let mut ended = Vec::new();
+        for (running, terms) in adopted.alive {
+            let sandbox = node.adopt(running, terms);
+            ended.extend(node.ending(sandbox.id()).map(|ending| (sandbox, ending)));
+        }
+        for (sandbox, ending) in ended {
+            node.make_good(sandbox, ending);
         }
         Ok(node)
     }
@@ -101,12 +139,40 @@ impl Node {
         });
     }
 
-    fn adopt(&self, running: Running, terms: Terms) {
+    /// The end that was written down for this sandbox.
+    fn ending(&self, id: &SandboxId) -> Option<Ending> {
+        self.inner.around.endings.find(id).and_then(|ended| ended.ending)
+    }
+
+    fn found_dead(&self, id: SandboxId, terms: Terms) {
+        if self.ending(&id).is_none() {
+            tracing::warn!(sandbox = %id, "ended while no server was there");
+            let end =
+                End::new(EndCause::FoundDead, "node", "its guest had ended when the server was started");
+            let ended = Ended { id, ending: Some(end.now()), claimant: terms.claimant };
+            self.inner.around.endings.note(ended);
+        }
+    }
+
+    /// Ends what an earlier node had begun to end when it was killed.
+    fn make_good(&self, sandbox: Sandbox, ending: Ending) {
+        self.inner.around.tasks.spawn(async move {
+            let end = End::new(ending.cause, ending.by, ending.why);
+            if let Err(error) = sandbox.command(|done| Command::Destroy(end, done)).await {
+                tracing::error!(sandbox = %sandbox.id(), %error, "an end that was begun cannot be made good");
+            }
+        });
+    }
+
+    fn adopt(&self, running: Running, terms: Terms) -> Sandbox {
         let death = running.death();
         let (sandbox, commands) = Sandbox::adopted(running, terms, Arc::clone(&self.inner.around));
         tracing::info!(sandbox = %sandbox.id(), "adopted");
         self.inner.registry.adopt(sandbox.id().clone(), sandbox.clone());
-        self.own(sandbox, Origin::Adopted(death), commands);
+        self.inner.around.owners.add(&sandbox.terms());
+        self.inner.around.events.note(sandbox.id(), &sandbox.terms(), EventKind::Adopted);
+        self.own(sandbox.clone(), Origin::Adopted(death), commands);
+        sandbox
     }
 
     fn own(&self, sandbox: Sandbox, origin: Origin, commands: tokio::sync::mpsc::Receiver<Command>) {
@@ -150,17 +216,18 @@ impl Node {
     /// # Errors
     /// [`SandboxError`]: invalid spec, id taken, node full, or the backend's reason.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
-        self.create_in(spec, None).await
+        self.create_for(spec, None, Claimant::default()).await
     }
 
-    /// [`create`](Self::create) for a place in a pool.
+    /// [`create`](Self::create) for a place in a pool, or for somebody.
     ///
     /// # Errors
     /// As there.
-    pub async fn create_in(
+    pub async fn create_for(
         &self,
         mut spec: SandboxSpec,
         pool: Option<PoolPlace>,
+        claimant: Claimant,
     ) -> Result<Sandbox, SandboxError> {
         if self.inner.closing.is_cancelled() {
             return Err(SandboxError::ShuttingDown);
@@ -170,8 +237,11 @@ impl Node {
         spec.id = Some(id.clone());
         spec.workdir = Some(crate::exec_request::workdir(&spec));
         let around = Arc::clone(&self.inner.around);
-        let (sandbox, commands) = Sandbox::new(id.clone(), Terms { spec, pool }, around);
+        let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
+        let (sandbox, commands) = Sandbox::new(id.clone(), terms, around);
         self.inner.registry.reserve(&id, sandbox.clone())?;
+        self.inner.around.endings.forget(&id);
+        self.inner.around.owners.add(&sandbox.terms());
         let (made, result) = oneshot::channel();
         self.own(sandbox.clone(), Origin::Make(made), commands);
         result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
@@ -181,9 +251,9 @@ impl Node {
     /// The sandbox with this id.
     ///
     /// # Errors
-    /// [`SandboxError::NotFound`].
+    /// [`SandboxError`]: it has ended, or there was none.
     pub fn get(&self, id: &SandboxId) -> Result<Sandbox, SandboxError> {
-        self.inner.registry.get(id).ok_or_else(|| SandboxError::NotFound(id.to_string()))
+        self.inner.registry.get(id).ok_or_else(|| SandboxError::gone(id, &self.inner.around.endings))
     }
 
     /// Sandboxes with ids after `after`, sorted by id, that have all these labels; at most `limit`.
@@ -215,7 +285,39 @@ impl Node {
     /// # Errors
     /// [`SandboxError`]: no such sandbox, or what could not be removed.
     pub async fn delete(&self, id: &SandboxId) -> Result<(), SandboxError> {
-        self.get(id)?.command(Command::Destroy).await
+        self.end(id, End::deleted()).await
+    }
+
+    /// [`delete`](Self::delete) by somebody, for a reason.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn end(&self, id: &SandboxId, end: End) -> Result<(), SandboxError> {
+        self.get(id)?.command(|done| Command::Destroy(end, done)).await
+    }
+
+    /// How the latest sandboxes ended that are no more, in no order.
+    #[must_use]
+    pub fn endings(&self) -> Vec<Ended> {
+        self.inner.around.endings.all()
+    }
+
+    /// How many sandboxes have ended since it was started, by cause.
+    #[must_use]
+    pub fn endings_by_cause(&self) -> BTreeMap<&'static str, u64> {
+        self.inner.around.endings.by_cause()
+    }
+
+    /// What happens to its sandboxes.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.inner.around.events
+    }
+
+    /// There was word of an owner: the leases of all its sandboxes begin anew. Says how many there are.
+    #[must_use]
+    pub fn renew(&self, tenant: Option<TenantName>, owner: OwnerName) -> usize {
+        self.inner.around.owners.renew(&(tenant, owner))
     }
 
     /// Ends the node: no more sandboxes are made, and those that there are live on or are destroyed. Returns when all
@@ -227,12 +329,15 @@ impl Node {
             .for_each_concurrent(DESTROY_AT_ONCE, |sandbox| async move {
                 match at_shutdown {
                     AtShutdown::Leave => sandbox.leave().await,
-                    AtShutdown::Destroy => match sandbox.command(Command::Destroy).await {
-                        Ok(()) | Err(SandboxError::NotFound(_)) => {}
-                        Err(error) => {
-                            tracing::error!(sandbox = %sandbox.id(), %error, "not all of it was removed");
+                    AtShutdown::Destroy => {
+                        let end = End::new(EndCause::NodeEnded, "node", "the node ended and took it along");
+                        match sandbox.command(|done| Command::Destroy(end, done)).await {
+                            Ok(()) | Err(SandboxError::NotFound(_) | SandboxError::Ended { .. }) => {}
+                            Err(error) => {
+                                tracing::error!(sandbox = %sandbox.id(), %error, "not all of it was removed");
+                            }
                         }
-                    },
+                    }
                 }
             })
             .await;

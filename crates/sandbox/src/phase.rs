@@ -3,6 +3,7 @@
 //! A request passes the gate before it is sent and holds an [`Opening`] until it was. A freeze shuts the gate first and
 //! waits for the openings, so that it knows of every request that the guest has still to read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hothouse_domain::{SandboxId, SandboxPhase};
@@ -10,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::SandboxError;
 use crate::link::locked;
+use crate::terms::boottime_ms;
 
 /// The phase of one sandbox. All its steps are legal ones.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Gate {
     /// Told when the last opening is let go.
     quiet: Notify,
     shown: watch::Sender<SandboxPhase>,
+    /// When a request was let through or had been sent last, in milliseconds since the machine started.
+    used: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,25 @@ pub(crate) struct IllegalStep {
 impl Gate {
     pub(crate) fn new(phase: SandboxPhase) -> Arc<Self> {
         let shown = watch::Sender::new(phase.clone());
-        Arc::new(Self { state: Mutex::new(State { phase, openings: 0 }), quiet: Notify::new(), shown })
+        Arc::new(Self {
+            state: Mutex::new(State { phase, openings: 0 }),
+            quiet: Notify::new(),
+            shown,
+            used: AtomicU64::new(boottime_ms()),
+        })
+    }
+
+    /// When somebody used the sandbox last; now, while a request is on its way.
+    pub(crate) fn used_ms(&self) -> u64 {
+        if locked(&self.state).openings > 0 {
+            self.touch();
+        }
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Somebody uses it.
+    pub(crate) fn touch(&self) {
+        self.used.store(boottime_ms(), Ordering::Relaxed);
     }
 
     pub(crate) fn phase(&self) -> SandboxPhase {
@@ -66,6 +88,7 @@ impl Gate {
         let mut state = locked(&self.state);
         refusal(&state.phase, id)?;
         state.openings += 1;
+        self.touch();
         Ok(Opening { gate: Arc::clone(self) })
     }
 

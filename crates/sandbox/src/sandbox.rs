@@ -1,11 +1,12 @@
 //! A handle to one live sandbox.
 
+mod claim;
 mod execs;
 mod files;
+mod leases;
 mod owner;
 mod requests;
 mod shells;
-mod terms;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -15,12 +16,15 @@ use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::endings::Endings;
+use crate::events::Events;
+use crate::lease::Owners;
 use crate::link::{LinkCache, LinkPlace};
 use crate::native::{NativeBackend, Running};
 use crate::phase::Gate;
+use crate::terms::Terms;
 
 pub(crate) use owner::{Command, Origin};
-pub use terms::Terms;
 
 pub(crate) use requests::{Attempt, cut_short, strange, unexpected};
 
@@ -82,6 +86,9 @@ pub(crate) struct Surroundings {
     pub(crate) backend: NativeBackend,
     pub(crate) links: LinkCache,
     pub(crate) tasks: TaskTracker,
+    pub(crate) endings: Endings,
+    pub(crate) events: Events,
+    pub(crate) owners: Owners,
 }
 
 #[derive(Debug)]
@@ -100,6 +107,8 @@ struct Inner {
     link: LinkPlace,
     /// Told when its guest says nothing though it was asked.
     silence: Arc<Notify>,
+    /// Told when it was claimed with a lease.
+    leased: Notify,
     /// One connects, the others wait for its link.
     connecting: tokio::sync::Mutex<()>,
     around: Arc<Surroundings>,
@@ -147,6 +156,7 @@ impl Sandbox {
             running: tokio::sync::RwLock::new(running),
             link: Arc::new(Mutex::new(None)),
             silence: Arc::new(Notify::new()),
+            leased: Notify::new(),
             connecting: tokio::sync::Mutex::new(()),
             around,
         };
@@ -174,6 +184,8 @@ impl Sandbox {
             spec,
             created_at: inner.created_at.get().copied().unwrap_or_else(jiff::Timestamp::now).to_string(),
             pool: terms.pool.clone(),
+            group: terms.claimant.group.clone(),
+            tenant: terms.claimant.tenant.clone(),
             create_s: inner.create_s.get().copied().unwrap_or_default(),
             isolation: self.isolation().clone(),
         }

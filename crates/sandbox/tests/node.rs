@@ -139,15 +139,15 @@ async fn sandboxes_are_made_found_listed_and_deleted() {
     deleted.unwrap();
     assert_eq!(code(outcome), ErrorCode::SandboxDead, "what ran in it is told");
     assert!(begin.elapsed() < Duration::from_secs(20));
-    assert_eq!(code(node.get(one.id())), ErrorCode::SandboxNotFound);
-    assert_eq!(code(one.exec(sh("true")).await), ErrorCode::SandboxNotFound);
-    assert_eq!(code(one.freeze().await), ErrorCode::SandboxNotFound);
-    assert_eq!(code(node.delete(one.id()).await), ErrorCode::SandboxNotFound);
+    assert_eq!(code(node.get(one.id())), ErrorCode::SandboxEnded);
+    assert_eq!(code(one.exec(sh("true")).await), ErrorCode::SandboxEnded);
+    assert_eq!(code(one.freeze().await), ErrorCode::SandboxEnded);
+    assert_eq!(code(node.delete(one.id()).await), ErrorCode::SandboxEnded);
     assert_eq!((node.len(), home.sandbox_directories()), (1, 1));
     soon(node.shutdown(AtShutdown::Destroy)).await;
     assert_eq!((node.len(), home.sandbox_directories()), (0, 0));
     assert_eq!(code(node.create(SandboxSpec::default()).await), ErrorCode::ShuttingDown);
-    assert_eq!(code(two.exec(sh("true")).await), ErrorCode::SandboxNotFound);
+    assert_eq!(code(two.exec(sh("true")).await), ErrorCode::SandboxEnded);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,12 +325,18 @@ async fn sandboxes_outlive_their_node_and_the_next_one_adopts_them() {
     let line = "echo before; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo after";
     let spec = ExecSpec { exec_id: Some("long".parse().unwrap()), ..sh(line) };
     sandbox.exec_detached(spec.clone()).await.unwrap();
+    node.create(named("deleted")).await.unwrap();
     soon(node.shutdown(AtShutdown::Leave)).await;
+    // A node that was killed while it ended a sandbox has written down that it would.
+    let ending = r#"{"id": "deleted", "ending": {"cause": "deleted", "by": "client", "at": "2026-01-01T00:00:00Z", "why": "it was"}}"#;
+    let written = std::fs::OpenOptions::new().append(true).open(home.dir.path().join("endings.jsonl"));
+    std::io::Write::write_all(&mut written.unwrap(), format!("{ending}\n").as_bytes()).unwrap();
     assert!(sandbox.exec(sh("true")).await.is_err());
     drop((node, sandbox, frozen));
 
-    let node = home.node(100, WhenOrphaned::End).await;
-    assert_eq!(node.len(), 3);
+    let node = home.node(100, WhenOrphaned::LiveOn).await;
+    until("what was begun to be ended is", || node.len() == 3).await;
+    assert_eq!(code(node.get(&"deleted".parse().unwrap())), ErrorCode::SandboxEnded);
     let sandbox = node.get(&"survivor".parse().unwrap()).unwrap();
     // At once: whoever looks as soon as the node has started must not take it for one in the making.
     let info = sandbox.info();

@@ -2,7 +2,7 @@
 //!
 //! This crate checks requests, converts them to calls of [`hothouse_fleet`] and [`hothouse_sandbox`], and writes the answers; it holds no logic
 //! of its own. Every error is an RFC 9457 problem document with a stable code. One file per noun: `sandboxes`, `execs`,
-//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`, `templates`, `pools`.
+//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`, `templates`, `pools`, `events`.
 //!
 //! [`Server::bind`] opens the socket, [`Server::serve`] runs until it is told to stop.
 
@@ -10,6 +10,7 @@ mod app;
 mod archives;
 mod body;
 mod connection;
+mod events;
 mod execs;
 mod files;
 mod health;
@@ -18,6 +19,7 @@ mod linger;
 mod metrics;
 mod openapi;
 mod origin;
+mod owners;
 mod pools;
 mod problem;
 mod query;

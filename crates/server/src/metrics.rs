@@ -50,6 +50,11 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PoolLabels {
     pool: String,
 }
@@ -104,6 +109,7 @@ pub(crate) struct Metrics {
     creates: Family<OutcomeLabels, Counter>,
     execs: Family<OutcomeLabels, Counter>,
     sandboxes: Gauge,
+    endings: Family<CauseLabels, Counter>,
     pools: PoolMetrics,
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
@@ -124,6 +130,7 @@ impl Metrics {
             creates: Family::default(),
             execs: Family::default(),
             sandboxes: Gauge::default(),
+            endings: Family::default(),
             pools: PoolMetrics::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
@@ -144,6 +151,7 @@ impl Metrics {
             metrics.execs.clone(),
         );
         registry.register("sandboxes", "Sandboxes on this node", metrics.sandboxes.clone());
+        registry.register("sandbox_endings", "Sandboxes that have ended, by cause", metrics.endings.clone());
         metrics.pools.register(registry);
         registry.register("http_connections", "Open connections", metrics.connections.clone());
         registry.register(
@@ -210,6 +218,10 @@ fn method_name(method: &axum::http::Method) -> &'static str {
 ))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     app.metrics.sandboxes.set(i64::try_from(app.node.len()).unwrap_or(i64::MAX));
+    app.metrics.endings.clear();
+    for (cause, count) in app.node.endings_by_cause() {
+        app.metrics.endings.get_or_create(&CauseLabels { cause: Name(cause) }).inc_by(count);
+    }
     app.metrics.pools.take_over(&app.fleet.pools());
     let mut text = String::with_capacity(16 << 10);
     if let Err(error) = encode(&mut text, &app.metrics.registry) {

@@ -6,7 +6,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
-use crate::{archives, execs, files, health, metrics, pools, sandboxes, shells, templates, terminal};
+use crate::{
+    archives, events, execs, files, health, metrics, owners, pools, sandboxes, shells, templates, terminal,
+};
 
 /// Written once, when somebody first asks.
 static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
@@ -28,6 +30,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "files", description = "Files of a sandbox"),
         (name = "templates", description = "What pools make sandboxes from"),
         (name = "pools", description = "Sandboxes that are ready before anybody asks"),
+        (name = "events", description = "What happens to sandboxes"),
         (name = "server", description = "The server itself"),
     ),
     paths(
@@ -39,6 +42,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         archives::download, archives::upload, archives::patch,
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
+        events::follow, owners::renew,
         health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,
     ),
     components(schemas(terminal::TerminalInput, terminal::TerminalOutput)),

@@ -6,8 +6,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
 use crate::{
-    archives, execs, files, health, metrics, openapi, pools, problem, sandboxes, shells, span, templates,
-    terminal,
+    archives, events, execs, files, health, metrics, openapi, owners, pools, problem, sandboxes, shells,
+    span, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -43,6 +43,8 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/pools/{pool_name}/drain",
     "/v1/templates",
     "/v1/templates/{template_name}",
+    "/v1/events",
+    "/v1/owners/{owner}/renew",
     "/v1/capabilities",
     "/healthz",
     "/readyz",
@@ -88,6 +90,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/pools/{pool_name}/size", put(pools::scale))
         .route("/v1/pools/{pool_name}/drain", post(pools::drain))
         .route("/v1/pools/{pool_name}/claim", post(pools::claim))
+        .route("/v1/events", get(events::follow))
+        .route("/v1/owners/{owner}/renew", post(owners::renew))
         .route("/v1/capabilities", get(health::capabilities))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -6,7 +6,7 @@ use hothouse_domain::{Network, Resources, SandboxId, SandboxSpec};
 
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{EnvFlag, LabelFlag, LimitFlags, ServerFlags};
+use crate::flags::{EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
 
 /// Make a sandbox at a server and print its id
 #[derive(Debug, clap::Args)]
@@ -30,12 +30,14 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
+    lease: LeaseFlags,
+    #[command(flatten)]
     server: ServerFlags,
 }
 
 /// Makes it.
 pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
-    let CreateArgs { id, env, workdir, label, json, limits, server } = args;
+    let CreateArgs { id, env, workdir, label, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = SandboxSpec {
         id,
@@ -45,6 +47,7 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
         env: EnvFlag::map(env),
         workdir,
         labels,
+        lease: lease.lease(),
     };
     spec.validate()?;
     let info = server.client()?.create(&spec).await?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::table::Table;
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{EnvFlag, LabelFlag, ServerFlags};
+use crate::flags::{EnvFlag, LabelFlag, LeaseFlags, ServerFlags};
 
 /// Sandboxes that are ready before anybody asks
 #[derive(Debug, clap::Args)]
@@ -104,6 +104,8 @@ struct ClaimArgs {
     /// A label for finding it again (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
+    #[command(flatten)]
+    lease: LeaseFlags,
     /// Print all about it as JSON
     #[arg(long)]
     json: bool,
@@ -146,9 +148,9 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8, Failure> {
             client.send(client.request(Method::DELETE, &["v1", "pools", name.as_str()])).await?;
             console::line(name.as_str())?;
         }
-        What::Claim(ClaimArgs { name, env, label, json, server }) => {
+        What::Claim(ClaimArgs { name, env, label, lease, json, server }) => {
             let labels = label.into_iter().map(|l| (l.name, l.value)).collect();
-            let claim = ClaimSpec { env: EnvFlag::map(env), labels, files: Vec::new() };
+            let claim = ClaimSpec { env: EnvFlag::map(env), labels, files: Vec::new(), lease: lease.lease() };
             let client = server.client()?;
             let request = client.request(Method::POST, &["v1", "pools", name.as_str(), "claim"]).json(&claim);
             let info: SandboxInfo = client.send_json(request).await?;

@@ -67,7 +67,12 @@ pub(crate) async fn run(args: RmArgs) -> Result<u8, Failure> {
                 removed.push(id);
             }
             // Somebody else was faster; what was asked for is so.
-            Err(failure) if all && failure.code() == Some(ErrorCode::SandboxNotFound) => {}
+            Err(failure)
+                if all
+                    && matches!(
+                        failure.code(),
+                        Some(ErrorCode::SandboxNotFound | ErrorCode::SandboxEnded)
+                    ) => {}
             Err(failure) => failures.push(failure),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hothouse_domain::{ExecSpec, Network, Resources, SandboxSpec};
+use hothouse_domain::{ExecSpec, Lease, Network, Resources, SandboxSpec};
 
 use super::follow::{End, follow};
 use super::program::{self, Mode, ProgramFlags, flag_of};
@@ -68,6 +68,7 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
         env: BTreeMap::new(),
         workdir: workdir.map(str::to_owned),
         labels: BTreeMap::new(),
+        lease: Lease::default(),
     };
     spec.validate().map_err(|invalid| Failure::usage(flag_of(&invalid.field), invalid.reason))?;
     Ok(spec)

@@ -9,7 +9,7 @@ use reqwest::Method;
 use super::table::{self, Table};
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{EnvFlag, LabelFlag, LimitFlags, ServerFlags};
+use crate::flags::{EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
 
 /// What pools make sandboxes from
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct TemplateArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    Set(SetArgs),
+    Set(Box<SetArgs>),
     Ls(LsArgs),
     Rm(RmArgs),
 }
@@ -45,6 +45,8 @@ struct SetArgs {
     json: bool,
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    lease: LeaseFlags,
     #[command(flatten)]
     server: ServerFlags,
 }
@@ -82,7 +84,7 @@ impl TemplateArgs {
 /// Does it.
 pub(crate) async fn run(args: TemplateArgs) -> Result<u8, Failure> {
     match args.what {
-        What::Set(args) => set(args).await?,
+        What::Set(args) => set(*args).await?,
         What::Ls(args) => ls(args).await?,
         What::Rm(RmArgs { name, server }) => {
             let client = server.client()?;
@@ -94,7 +96,7 @@ pub(crate) async fn run(args: TemplateArgs) -> Result<u8, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<(), Failure> {
-    let SetArgs { name, env, workdir, label, json, limits, server } = args;
+    let SetArgs { name, env, workdir, label, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = TemplateSpec {
         image: limits.image.clone(),
@@ -103,6 +105,7 @@ async fn set(args: SetArgs) -> Result<(), Failure> {
         env: EnvFlag::map(env),
         workdir,
         labels,
+        lease: lease.lease(),
     };
     spec.validate()?;
     let client = server.client()?;

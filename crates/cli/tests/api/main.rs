@@ -6,6 +6,7 @@ mod bad_input;
 mod events;
 mod execs;
 mod files;
+mod leases;
 mod limits;
 mod pools;
 #[path = "../process/mod.rs"]

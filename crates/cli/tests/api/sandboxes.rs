@@ -24,8 +24,8 @@ async fn a_sandbox_is_made_found_and_deleted() -> Result<()> {
 
     server.post("/v1/sandboxes", &json!({"id": "first"})).await?.problem(409, "sandbox_exists")?;
     server.delete("/v1/sandboxes/first").await?.expect(204)?;
-    server.get("/v1/sandboxes/first").await?.problem(404, "sandbox_not_found")?;
-    server.delete("/v1/sandboxes/first").await?.problem(404, "sandbox_not_found")?;
+    server.get("/v1/sandboxes/first").await?.problem(410, "sandbox_ended")?;
+    server.delete("/v1/sandboxes/first").await?.problem(410, "sandbox_ended")?;
     server.stop().await
 }
 
@@ -118,7 +118,7 @@ async fn a_dead_guest_is_sandbox_dead_and_never_a_hang() -> Result<()> {
     server.put(&format!("{sandbox}/files?path=/tmp/x"), "x").await?.problem(410, "sandbox_dead")?;
     ensure!(server.shell(&other, "echo alive").await?["stdout"] == "alive\n", "the neighbour is not served");
     server.delete(&sandbox).await?.expect(204)?;
-    server.get(&sandbox).await?.problem(404, "sandbox_not_found")?;
+    server.get(&sandbox).await?.problem(410, "sandbox_ended")?;
     server.stop().await
 }
 

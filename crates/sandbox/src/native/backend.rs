@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hothouse_domain::{Capabilities, PoolPlace, SandboxId, SandboxSpec};
+use hothouse_domain::{Capabilities, SandboxId, SandboxSpec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
@@ -24,6 +24,7 @@ use super::{
     packet, process_start_time,
 };
 use crate::image::{Image, ImageStore};
+use crate::terms::Terms;
 
 /// How long the spawner may take to come up.
 const START_PATIENCE: Duration = Duration::from_secs(20);
@@ -31,6 +32,15 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// Restarts of a spawner that ends again at once.
 const RESTARTS: u32 = 5;
+
+/// What an earlier backend on this home has left.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// They live.
+    pub alive: Vec<(Running, Terms)>,
+    /// They were handed out, and ended while nobody was there.
+    pub dead: Vec<(SandboxId, Terms)>,
+}
 
 /// The native backend of this machine.
 #[derive(Debug)]
@@ -440,20 +450,15 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Running, CreateError> {
-        self.create_in(id, spec, None).await
+        self.create_on(id, &Terms { spec: spec.clone(), ..Terms::default() }).await
     }
 
-    /// [`create`](Self::create) for a place in a pool, which is remembered with it.
+    /// [`create`](Self::create) on these terms, which are remembered with it.
     ///
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
-    pub async fn create_in(
-        &self,
-        id: &SandboxId,
-        spec: &SandboxSpec,
-        pool: Option<&PoolPlace>,
-    ) -> Result<Running, CreateError> {
-        let inner = &self.inner;
+    pub async fn create_on(&self, id: &SandboxId, terms: &Terms) -> Result<Running, CreateError> {
+        let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
         let image = self.images.resolve(&spec.image)?;
@@ -477,7 +482,7 @@ impl NativeBackend {
             death,
         };
         if inner.remembers()
-            && let Err(e) = inner.directory.save(id, &running.state(spec.clone(), pool.cloned()))
+            && let Err(e) = inner.directory.save(id, &running.state(terms.clone()))
         {
             let error = step("writing its state", e.to_string());
             if let Err(left) = running.destroy().await {
@@ -533,14 +538,14 @@ impl NativeBackend {
         error
     }
 
-    /// Finds the sandboxes that an earlier server left alive, with their specs, and sweeps what is dead.
-    pub async fn adopt(&self) -> Vec<(Running, SandboxSpec, Option<PoolPlace>)> {
+    /// Finds the sandboxes that an earlier server left alive, with their terms, and sweeps what is dead.
+    pub async fn adopt(&self) -> Adopted {
         let inner = &self.inner;
         let ids = inner.directory.ids().unwrap_or_else(|e| {
             tracing::error!(error = %e, "listing sandboxes to adopt");
             Vec::new()
         });
-        let mut adopted = Vec::new();
+        let mut adopted = Adopted::default();
         for id in ids {
             let state = match inner.directory.load(&id) {
                 Ok(state)
@@ -549,10 +554,12 @@ impl NativeBackend {
                 {
                     state
                 }
-                Ok(_) | Err(_) => {
+                dead => {
                     if let Err(e) = inner.directory.remove(&id) {
                         tracing::error!(%id, error = %e, "removing the directory of a dead sandbox");
                     }
+                    // What has no state was never handed out.
+                    adopted.dead.extend(dead.ok().map(|state| (id, state.terms)));
                     continue;
                 }
             };
@@ -561,8 +568,8 @@ impl NativeBackend {
             }
             let death = inner.remember(&state.body);
             let (backend, origin) = (Arc::clone(inner), Origin::Adopted);
-            let State { spec, pool, created_at, body, .. } = state;
-            adopted.push((Running { backend, id, body, created_at, origin, death }, spec, pool));
+            let State { terms, created_at, body, .. } = state;
+            adopted.alive.push((Running { backend, id, body, created_at, origin, death }, terms));
         }
         inner.sweep_half_made().await;
         adopted

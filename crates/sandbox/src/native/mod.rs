@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use hothouse_domain::{ErrorCode, SandboxId};
 
-pub use self::backend::NativeBackend;
+pub use self::backend::{Adopted, NativeBackend};
 pub use self::running::Running;
 pub use self::spawner::spawner_main;
 

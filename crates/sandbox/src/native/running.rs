@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hothouse_domain::{PoolPlace, SandboxId, SandboxSpec};
+use hothouse_domain::SandboxId;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
@@ -15,6 +15,7 @@ use super::cgroup::{Controller, Frozen};
 use super::state::State;
 use super::wire::{Body, Order, Report};
 use super::{DestroyError, FreezeError, process_start_time, state};
+use crate::terms::Terms;
 
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,20 +56,20 @@ impl Running {
     }
 
     /// What is written down of it.
-    pub(super) fn state(&self, spec: SandboxSpec, pool: Option<PoolPlace>) -> State {
+    pub(super) fn state(&self, terms: Terms) -> State {
         let (boot, body) = (self.backend.boot.clone(), self.body.clone());
-        State { boot, spec, pool, created_at: self.created_at, body }
+        State { boot, terms, created_at: self.created_at, body }
     }
 
-    /// Remembers another spec and place in a pool than it was made with. After a failure the old ones are remembered.
+    /// Remembers other terms than it was made with. After a failure the old ones are remembered.
     ///
     /// # Errors
     /// An I/O error of the state directory.
-    pub fn remember(&self, spec: &SandboxSpec, pool: Option<&PoolPlace>) -> io::Result<()> {
+    pub fn remember(&self, terms: &Terms) -> io::Result<()> {
         if !self.backend.remembers() {
             return Ok(());
         }
-        self.backend.directory.replace(&self.id, &self.state(spec.clone(), pool.cloned()))
+        self.backend.directory.replace(&self.id, &self.state(terms.clone()))
     }
 
     /// A fresh connection to its guest.

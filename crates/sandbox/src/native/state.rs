@@ -10,13 +10,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hothouse_domain::{PoolPlace, SandboxId, SandboxSpec};
+use hothouse_domain::SandboxId;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::runtime;
 use super::wire::Body;
+use crate::terms::Terms;
 
 const SOCKET: &str = "guest.sock";
 const STATE: &str = "state.json";
@@ -31,9 +32,8 @@ pub(super) struct State {
     /// Which boot of the machine it was made in: its process is not of any other.
     #[serde(default)]
     pub(super) boot: String,
-    pub(super) spec: SandboxSpec,
-    #[serde(default)]
-    pub(super) pool: Option<PoolPlace>,
+    #[serde(flatten)]
+    pub(super) terms: Terms,
     pub(super) created_at: jiff::Timestamp,
     pub(super) body: Body,
 }

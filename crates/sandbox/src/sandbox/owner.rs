@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use hothouse_domain::SandboxPhase;
+use hothouse_domain::{EndCause, EventKind, SandboxPhase};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Sandbox;
+use super::leases::LeaseTimer;
+use crate::endings::{End, Ended};
 use crate::error::SandboxError;
 use crate::link::{LinkError, SWEEP_EVERY, locked};
 
@@ -22,7 +24,7 @@ const SILENT_LOOKS: f64 = 4.0;
 pub(crate) enum Command {
     Freeze(Asker),
     Thaw(Asker),
-    Destroy(Asker),
+    Destroy(End, Asker),
     /// The node ends and leaves the sandbox alive.
     Leave,
 }
@@ -62,6 +64,7 @@ impl Sandbox {
         forget: impl FnOnce(&Self) + Send,
     ) {
         let mut looks = None;
+        let mut lease = LeaseTimer::default();
         let mut death = match origin {
             Origin::Adopted(death) => {
                 looks = Some(tokio::time::interval(LOOK_EVERY));
@@ -73,6 +76,7 @@ impl Sandbox {
                 Err(failed) => return self.end(forget, failed),
             },
         };
+        lease.set(self.due());
         loop {
             let command = tokio::select! {
                 biased;
@@ -89,6 +93,20 @@ impl Sandbox {
                     self.judge_silence().await;
                     continue;
                 }
+                () = self.inner.leased.notified() => {
+                    lease.set(self.due());
+                    continue;
+                }
+                () = lease.wait() => {
+                    if let Some(end) = Box::pin(self.lease_over()).await {
+                        if let Err(error) = Box::pin(self.destroy(end)).await {
+                            tracing::error!(sandbox = %self.inner.id, %error, "ending a lease left something behind");
+                        }
+                        return self.end(forget, None);
+                    }
+                    lease.set(self.due());
+                    continue;
+                }
             };
             let Some(command) = command else { return };
             match Box::pin(self.obey(command)).await {
@@ -100,6 +118,7 @@ impl Sandbox {
     }
 
     fn end(&self, forget: impl FnOnce(&Self), asked: Option<Answer>) {
+        self.inner.around.owners.remove(&self.terms());
         forget(self);
         if let Some((asker, result)) = asked {
             self.answer(asker, result);
@@ -117,7 +136,7 @@ impl Sandbox {
     async fn make(&self, made: Asker) -> Result<watch::Receiver<Option<String>>, Option<Answer>> {
         let begin = Instant::now();
         let (terms, backend) = (self.terms(), &self.inner.around.backend);
-        let running = match backend.create_in(&self.inner.id, &terms.spec, terms.pool.as_ref()).await {
+        let running = match backend.create_on(&self.inner.id, &terms).await {
             Ok(running) => running,
             Err(error) => {
                 self.step(SandboxPhase::Destroying);
@@ -130,9 +149,11 @@ impl Sandbox {
         *self.inner.running.write().await = Some(running);
         self.step(SandboxPhase::Running);
         let _only = self.inner.create_s.set(begin.elapsed().as_secs_f64());
+        self.note(EventKind::Created);
         // A caller that went away will never learn the id, so nobody would ever delete it.
         if made.send(Ok(())).is_err() {
-            if let Err(error) = self.destroy().await {
+            let end = End::new(EndCause::Abandoned, "node", "who asked for it went away before the answer");
+            if let Err(error) = self.destroy(end).await {
                 tracing::error!(sandbox = %self.inner.id, %error, "a sandbox that nobody wants left something behind");
             }
             return Err(None);
@@ -152,8 +173,8 @@ impl Sandbox {
                 self.answer(done, result);
                 Then::GoOn
             }
-            Command::Destroy(done) => {
-                let result = self.destroy().await;
+            Command::Destroy(end, done) => {
+                let result = self.destroy(end).await;
                 Then::Forget(Some((done, result)))
             }
             Command::Leave => {
@@ -191,6 +212,7 @@ impl Sandbox {
         if let (false, Some(link)) = (all_read, link) {
             link.fail_unanswered();
         }
+        self.note(EventKind::Frozen);
         Ok(())
     }
 
@@ -210,11 +232,17 @@ impl Sandbox {
             link.excuse();
         }
         self.step(SandboxPhase::Running);
+        self.note(EventKind::Thawed);
         Ok(())
     }
 
-    async fn destroy(&self) -> Result<(), SandboxError> {
+    async fn destroy(&self, end: End) -> Result<(), SandboxError> {
         self.step(SandboxPhase::Destroying);
+        let (ending, claimant) = (end.now(), self.terms().claimant.clone());
+        // Written down before it is begun: a node that comes after a kill makes it good.
+        let ended = Ended { id: self.inner.id.clone(), ending: Some(ending.clone()), claimant };
+        self.inner.around.endings.note(ended);
+        self.note(EventKind::Ended { ending });
         self.fail_link("the sandbox was deleted");
         match self.inner.running.write().await.take() {
             Some(running) => Ok(running.destroy().await?),
@@ -224,7 +252,8 @@ impl Sandbox {
 
     fn die(&self, reason: String) {
         tracing::info!(sandbox = %self.inner.id, reason, "sandbox died");
-        self.step(SandboxPhase::Dead { reason });
+        self.step(SandboxPhase::Dead { reason: reason.clone() });
+        self.note(EventKind::Died { reason });
         self.fail_link("the sandbox died");
     }
 
@@ -294,9 +323,18 @@ impl Sandbox {
     /// Asks the owner for a step and waits until it is done.
     pub(crate) async fn command(&self, command: impl FnOnce(Asker) -> Command) -> Result<(), SandboxError> {
         let (done, result) = oneshot::channel();
-        let gone = || SandboxError::NotFound(self.inner.id.to_string());
+        let gone = || self.gone();
         self.inner.commands.send(command(done)).await.map_err(|_| gone())?;
         result.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// What is said of one that is no more.
+    pub(crate) fn gone(&self) -> SandboxError {
+        SandboxError::gone(&self.inner.id, &self.inner.around.endings)
+    }
+
+    fn note(&self, kind: EventKind) {
+        self.inner.around.events.note(&self.inner.id, &self.terms(), kind);
     }
 
     /// Lets go of it without ending it.

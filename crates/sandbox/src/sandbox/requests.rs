@@ -50,7 +50,8 @@ impl Sandbox {
         let bytes = encoded(request)?;
         // A link may be closed as idle between finding and using it; nothing was sent then.
         for _ in 0..8 {
-            let _opening = self.inner.gate.enter(&self.inner.id)?;
+            let _opening = self.inner.gate.enter(&self.inner.id).map_err(|error| self.or_gone(error))?;
+            self.inner.around.owners.used(&self.terms());
             let link = self.link().await?;
             match link.open(&bytes, wake_when) {
                 Ok(stream) => return Ok(stream),
@@ -67,7 +68,7 @@ impl Sandbox {
     }
 
     /// The link to the guest; made when there is none.
-    async fn link(&self) -> Result<Arc<Link>, SandboxError> {
+    pub(super) async fn link(&self) -> Result<Arc<Link>, SandboxError> {
         if let Some(link) = self.live_link() {
             return Ok(link);
         }
@@ -88,6 +89,11 @@ impl Sandbox {
             }
             Err(error) => Err(self.lost(format!("its guest takes no connection: {error}")).await),
         }
+    }
+
+    /// Says how it ended where it is no more.
+    fn or_gone(&self, error: SandboxError) -> SandboxError {
+        if matches!(error, SandboxError::NotFound(_)) { self.gone() } else { error }
     }
 
     fn live_link(&self) -> Option<Arc<Link>> {

@@ -1,0 +1,75 @@
+//! What a sandbox was made from and whose it is: what a later node has to know of it.
+
+use hothouse_domain::{Claim, ClaimSpec, GroupId, PoolPlace, SandboxSpec, TenantName};
+use serde::{Deserialize, Serialize};
+
+/// What a sandbox was made from and whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Defaults filled in, and what was bound when it was claimed.
+    pub spec: SandboxSpec,
+    /// Its place in a pool; `None` for one that no pool made.
+    #[serde(default)]
+    pub pool: Option<PoolPlace>,
+    /// Who asked for it.
+    #[serde(default)]
+    pub claimant: Claimant,
+    /// Since when its lease counts, in milliseconds since the machine started: no step of the clock ends a lease.
+    #[serde(default)]
+    pub leased_ms: u64,
+}
+
+/// Who asked for a sandbox, and by which request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimant {
+    /// Whose it is, where keys tell tenants apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
+    /// The group that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// The request that must not make a second one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestKey>,
+}
+
+/// An idempotency key with what was asked for under it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// The key.
+    pub key: String,
+    /// Hash of the request, in hexadecimal: the same key with another one is a conflict.
+    pub body: String,
+}
+
+impl Terms {
+    /// With what a claim binds: its variables, labels and lease over those that are there.
+    #[must_use]
+    pub(crate) fn claimed(&self, claim: ClaimSpec, claimant: Claimant) -> Self {
+        let ClaimSpec { env, labels, lease, files: _ } = claim;
+        let mut terms = self.clone();
+        terms.spec.env.extend(env);
+        terms.spec.labels.extend(labels);
+        terms.spec.lease = lease.or(&terms.spec.lease);
+        terms.claimant = claimant;
+        terms.leased_ms = boottime_ms();
+        if let Some(place) = &mut terms.pool {
+            place.claim = Claim::Claimed;
+        }
+        terms
+    }
+
+    /// True while it waits in a pool: no lease counts yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.pool.as_ref().is_some_and(|place| place.claim == Claim::Ready)
+    }
+}
+
+/// Milliseconds since the machine started, those in which it slept included.
+#[must_use]
+pub(crate) fn boottime_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let whole = u64::try_from(now.tv_sec).unwrap_or_default().saturating_mul(1000);
+    whole.saturating_add(u64::try_from(now.tv_nsec / 1_000_000).unwrap_or_default())
+}
