@@ -5,10 +5,12 @@
 //! and the arguments of the core calls, so that a concept has one definition.
 
 pub mod capability;
+pub mod capacity;
 pub mod ending;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod group;
 pub mod id;
 pub mod lease;
 pub mod pool;
@@ -23,6 +25,7 @@ pub use capability::{Capabilities, Capability, Enforcement};
 pub use ending::{EndCause, Ending};
 pub use event::{Event, EventKind};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
+pub use group::{EndedMany, EndedMember, Failed, GroupInfo, GroupSpec, OnFailure};
 pub use id::{ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, TemplateName, TenantName};
 pub use lease::Lease;
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};

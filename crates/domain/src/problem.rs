@@ -78,8 +78,18 @@ pub enum ErrorCode {
     PatchRejected,
     /// The body, file or line is larger than the limit.
     TooLarge,
-    /// Too many sandboxes, sessions or streams at once.
+    /// Too many sessions, streams or requests at once.
     LimitExceeded,
+    /// The node has too little left of something; try again later, or wait with `wait_s`.
+    CapacityExceeded,
+    /// The tenant has used up its quota of something.
+    QuotaExceeded,
+    /// The idempotency key was used before for another request.
+    IdempotencyConflict,
+    /// No group has this id.
+    GroupNotFound,
+    /// A group with this id exists already.
+    GroupExists,
     /// The image is not known, not readable or not safe.
     ImageInvalid,
     /// The backend cannot make the sandbox.
@@ -107,6 +117,7 @@ impl ErrorCode {
             | Self::ShellNotFound
             | Self::TemplateNotFound
             | Self::PoolNotFound
+            | Self::GroupNotFound
             | Self::FileNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::SandboxExists
@@ -119,12 +130,14 @@ impl ErrorCode {
             | Self::PoolExists
             | Self::PoolInUse
             | Self::PoolDraining
+            | Self::GroupExists
+            | Self::IdempotencyConflict
             | Self::FileRefused
             | Self::PatchRejected => 409,
             Self::SandboxDead | Self::SandboxEnded => 410,
             Self::TooLarge => 413,
             Self::ImageInvalid => 422,
-            Self::LimitExceeded => 429,
+            Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
             Self::CreateFailed | Self::Internal => 500,
             Self::Unsupported => 501,
             Self::ShuttingDown => 503,
@@ -164,6 +177,11 @@ impl ErrorCode {
             Self::PatchRejected => "patch_rejected",
             Self::TooLarge => "too_large",
             Self::LimitExceeded => "limit_exceeded",
+            Self::CapacityExceeded => "capacity_exceeded",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::GroupNotFound => "group_not_found",
+            Self::GroupExists => "group_exists",
             Self::ImageInvalid => "image_invalid",
             Self::CreateFailed => "create_failed",
             Self::Unsupported => "unsupported",

@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::capability::Capabilities;
+use crate::capacity::{Amounts, check_needs};
 use crate::id::{GroupId, SandboxId, TenantName, check_name};
 use crate::lease::Lease;
 use crate::pool::PoolPlace;
@@ -119,6 +120,10 @@ pub struct SandboxSpec {
     /// When it ends without being deleted.
     #[serde(skip_serializing_if = "Lease::is_endless")]
     pub lease: Lease,
+    /// What it takes of the node beside its resources, by name, e.g. `{"gpus": 1}`: names that the node was started with.
+    #[serde(skip_serializing_if = "Amounts::is_empty")]
+    #[schema(value_type = BTreeMap<String, f64>)]
+    pub needs: Amounts,
 }
 
 impl SandboxSpec {
@@ -133,6 +138,7 @@ impl SandboxSpec {
         self.resources.validate()?;
         check_env(&self.env)?;
         self.lease.validate()?;
+        check_needs(&self.needs)?;
         if let Some(workdir) = &self.workdir {
             check_path("workdir", workdir)?;
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::capacity::Amounts;
 use crate::id::TemplateName;
 use crate::lease::Lease;
 use crate::problem::Invalid;
@@ -31,6 +32,10 @@ pub struct TemplateSpec {
     /// When a claimed sandbox ends without being deleted; one that waits for a claim does not.
     #[serde(skip_serializing_if = "Lease::is_endless")]
     pub lease: Lease,
+    /// What each takes of the node beside its resources, by name; those that wait for a claim take it too.
+    #[serde(skip_serializing_if = "Amounts::is_empty")]
+    #[schema(value_type = BTreeMap<String, f64>)]
+    pub needs: Amounts,
 }
 
 impl TemplateSpec {
@@ -45,8 +50,8 @@ impl TemplateSpec {
     /// A sandbox of this template, as it is before anybody claims it.
     #[must_use]
     pub fn sandbox(&self) -> SandboxSpec {
-        let Self { image, resources, network, env, workdir, labels, lease } = self.clone();
-        SandboxSpec { id: None, image, resources, network, env, workdir, labels, lease }
+        let Self { image, resources, network, env, workdir, labels, lease, needs } = self.clone();
+        SandboxSpec { id: None, image, resources, network, env, workdir, labels, lease, needs }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use hothouse_domain::{ErrorCode, Invalid, PoolName, Problem, TemplateName};
+use hothouse_domain::{ErrorCode, GroupId, Invalid, PoolName, Problem, TemplateName};
 use hothouse_sandbox::SandboxError;
 
 /// Why an operation of the fleet failed. [`FleetError::problem`] is what a caller outside sees.
@@ -48,6 +48,37 @@ pub enum FleetError {
         /// Why.
         source: io::Error,
     },
+    /// Others wait for room already.
+    #[error("{waiting} requests wait for room before this one; try again later, or wait longer with wait_s")]
+    QueueAhead {
+        /// How many.
+        waiting: usize,
+    },
+    /// Too many wait for room.
+    #[error("{limit} requests wait for room already, as many as may; try again later")]
+    QueueFull {
+        /// How many may.
+        limit: usize,
+    },
+    /// The idempotency key stands for something else.
+    #[error("Idempotency-Key {0} was used for another request; choose another key for each request")]
+    OtherRequest(String),
+    /// No group has this id.
+    #[error("no group {0}, or nothing of it is left; GET /v1/groups lists those that there are")]
+    NoGroup(String),
+    /// A group has this id.
+    #[error("group {0} exists already; delete it or choose another id")]
+    GroupExists(GroupId),
+    /// A member could not be had, and the group was undone.
+    #[error("member {index} of {count} could not be had, and nothing of the group is left: {source}")]
+    Member {
+        /// Which, from 0.
+        index: u32,
+        /// Of how many.
+        count: u32,
+        /// Why.
+        source: Box<FleetError>,
+    },
     /// A sandbox could not be made or claimed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -67,6 +98,11 @@ impl FleetError {
             Self::Draining(_) => ErrorCode::PoolDraining,
             Self::Shelf { .. } => ErrorCode::Internal,
             Self::Sandbox(error) => error.code(),
+            Self::QueueAhead { .. } | Self::QueueFull { .. } => ErrorCode::CapacityExceeded,
+            Self::OtherRequest(_) => ErrorCode::IdempotencyConflict,
+            Self::NoGroup(_) => ErrorCode::GroupNotFound,
+            Self::GroupExists(_) => ErrorCode::GroupExists,
+            Self::Member { source, .. } => source.code(),
         }
     }
 
@@ -76,6 +112,7 @@ impl FleetError {
         match self {
             Self::Invalid(invalid) => invalid.clone().into(),
             Self::Sandbox(error) => error.problem(),
+            Self::Member { source, .. } => Problem { detail: self.to_string(), ..source.problem() },
             other => Problem::new(other.code(), other.to_string()),
         }
     }

@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hothouse_domain::{
-    Claim, ClaimSpec, PoolInfo, PoolName, PoolPhase, PoolSize, PoolSpec, TemplateInfo, TemplateName,
+    Claim, EndCause, PoolInfo, PoolName, PoolPhase, PoolSize, PoolSpec, TemplateInfo, TemplateName,
     TemplateSpec,
 };
-use hothouse_sandbox::{Node, Sandbox};
+use hothouse_sandbox::{End, Node, Sandbox};
+use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, QueueInfo};
 use crate::error::{FleetError, FleetStartError};
 use crate::pool::Pool;
+use crate::requests::Requests;
 use crate::shelf::{PoolRecord, Shelf};
 
 /// The templates and pools of a node; clones are the same one.
@@ -22,7 +25,10 @@ pub struct Fleet {
 
 #[derive(Debug)]
 struct Inner {
-    node: Node,
+    admission: Admission,
+    requests: Requests,
+    /// What goes on when its caller has left.
+    tasks: TaskTracker,
     templates_shelf: Shelf,
     pools_shelf: Shelf,
     /// One lock for both: a pool and its template change together. Files are written under it, so that they say what
@@ -51,6 +57,7 @@ impl Fleet {
             .map(|template| (template.name.clone(), template))
             .collect();
         let mut left = left_ready(&node);
+        let (admission, requests) = (Admission::new(node.clone()), Requests::of(&node));
         let mut pools = BTreeMap::new();
         for record in pools_shelf.all::<PoolRecord>()? {
             let Some(template) = templates.get(&record.spec.template) else {
@@ -60,21 +67,27 @@ impl Fleet {
             };
             let name = record.spec.name.clone();
             let ready = left.remove(&name).unwrap_or_default();
-            pools.insert(name, Pool::start(node.clone(), record, template.clone(), ready));
+            pools.insert(name, Pool::start(admission.clone(), record, template.clone(), ready));
         }
         for sandbox in left.into_values().flatten() {
-            if let Err(error) = node.delete(sandbox.id()).await {
+            let end = End::new(EndCause::Pool, "node", "its pool is gone");
+            if let Err(error) = node.end(sandbox.id(), end).await {
                 tracing::warn!(sandbox = %sandbox.id(), %error, "of a pool that is gone: not removed");
             }
         }
         let catalogue = Mutex::new(Catalogue { templates, pools });
-        Ok(Self { inner: Arc::new(Inner { node, templates_shelf, pools_shelf, catalogue }) })
+        let tasks = TaskTracker::new();
+        let fleet = Self {
+            inner: Arc::new(Inner { admission, requests, tasks, templates_shelf, pools_shelf, catalogue }),
+        };
+        fleet.sweep_half_made_groups().await;
+        Ok(fleet)
     }
 
     /// The node that it is over.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.inner.node
+        self.inner.admission.node()
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
@@ -151,7 +164,7 @@ impl Fleet {
         let name = spec.name.clone();
         let record = PoolRecord { spec, phase: PoolPhase::Active };
         self.inner.pools_shelf.put(name.as_str(), &record)?;
-        let pool = Pool::start(self.inner.node.clone(), record, template, Vec::new());
+        let pool = Pool::start(self.inner.admission.clone(), record, template, Vec::new());
         catalogue.pools.insert(name, pool.clone());
         drop(catalogue);
         Ok(pool.info())
@@ -199,7 +212,7 @@ impl Fleet {
     /// A pool larger than the node could never be full.
     fn check_size(&self, size: PoolSize) -> Result<(), FleetError> {
         size.validate()?;
-        let limit = self.inner.node.limit();
+        let limit = self.node().limit();
         if size.max as usize > limit {
             let reason =
                 format!("is {}; this node has room for {limit}: lower it or raise --max-sandboxes", size.max);
@@ -208,7 +221,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn find(&self, name: &PoolName) -> Result<Pool, FleetError> {
+    pub(crate) fn find(&self, name: &PoolName) -> Result<Pool, FleetError> {
         self.catalogue().pools.get(name).cloned().ok_or_else(|| FleetError::NoPool(name.to_string()))
     }
 
@@ -248,12 +261,22 @@ impl Fleet {
         Ok(())
     }
 
-    /// Gives a sandbox of a pool: one that is ready, or else one that is made now.
-    ///
-    /// # Errors
-    /// [`FleetError`]: there is no such pool, it is draining, the claim breaks a rule, or none could be made.
-    pub async fn claim(&self, name: &PoolName, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
-        self.find(name)?.claim(claim).await
+    /// How the queue for room stands.
+    #[must_use]
+    pub fn queue(&self) -> QueueInfo {
+        self.inner.admission.info()
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.inner.requests
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
     }
 
     /// Ends the keepers; what is ready stays for whoever starts on this home next.
@@ -262,6 +285,8 @@ impl Fleet {
         for pool in pools {
             pool.close().await;
         }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 }
 

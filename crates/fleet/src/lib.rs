@@ -11,13 +11,20 @@
 //!
 //! There is no database: templates and pools are files in the home, and whose a sandbox is stands in its state.
 
+pub mod admission;
 mod binding;
+mod creation;
 mod demand;
 mod error;
 mod fleet;
+mod groups;
 pub mod plan;
 mod pool;
+mod requests;
 mod shelf;
 
+pub use admission::{Patience, QueueInfo};
+pub use creation::Asked;
 pub use error::{FleetError, FleetStartError};
 pub use fleet::Fleet;
+pub use requests::Replay;

@@ -8,12 +8,13 @@ use hothouse_domain::{
     Claim, ClaimSpec, EndCause, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase,
     SandboxSpec, TemplateInfo,
 };
-use hothouse_sandbox::{Claimant, End, Node, Sandbox};
+use hothouse_sandbox::{Claimant, End, NewSandbox, Node, Sandbox, SandboxError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Admission, Patience};
 use crate::binding::Files;
 use crate::demand::Demand;
 use crate::error::FleetError;
@@ -34,6 +35,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Inner {
     node: Node,
+    admission: Admission,
     contents: Mutex<Contents>,
     /// Something has changed that the keeper may act on.
     changed: Notify,
@@ -65,7 +67,12 @@ struct Contents {
 
 impl Pool {
     /// A pool with what an earlier server left ready for it. Its keeper runs until the pool is closed.
-    pub(crate) fn start(node: Node, record: PoolRecord, template: TemplateInfo, ready: Vec<Sandbox>) -> Self {
+    pub(crate) fn start(
+        admission: Admission,
+        record: PoolRecord,
+        template: TemplateInfo,
+        ready: Vec<Sandbox>,
+    ) -> Self {
         let contents = Contents {
             spec: record.spec,
             phase: record.phase,
@@ -83,7 +90,8 @@ impl Pool {
         };
         let pool = Self {
             inner: Arc::new(Inner {
-                node,
+                node: admission.node().clone(),
+                admission,
                 contents: Mutex::new(contents),
                 changed: Notify::new(),
                 closing: CancellationToken::new(),
@@ -152,23 +160,36 @@ impl Pool {
     }
 
     /// Gives a sandbox: one that is ready, or else one that is made now. A caller that goes away leaves none claimed.
-    pub(crate) async fn claim(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+    pub(crate) async fn claim(
+        &self,
+        claim: ClaimSpec,
+        claimant: Claimant,
+        patience: Patience,
+    ) -> Result<Sandbox, FleetError> {
         let (given, taken) = oneshot::channel();
         let pool = self.clone();
+        let left = CancellationToken::new();
+        let _leaves = left.clone().drop_guard();
         self.inner.tasks.spawn(async move {
-            let result = pool.give(claim).await;
+            let result = pool.give(claim, claimant, patience, left).await;
             if let Err(Ok(sandbox)) = given.send(result) {
                 let why = "who claimed it went away before the answer";
                 pool.remove(sandbox, EndCause::Abandoned, why).await;
             }
         });
-        taken.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))
+        taken.await.unwrap_or(Err(SandboxError::ShuttingDown.into()))
     }
 
-    async fn give(&self, mut claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+    async fn give(
+        &self,
+        mut claim: ClaimSpec,
+        claimant: Claimant,
+        patience: Patience,
+        left: CancellationToken,
+    ) -> Result<Sandbox, FleetError> {
         claim.validate()?;
         let files = Files::of(std::mem::take(&mut claim.files))?;
-        let sandbox = self.bind(claim).await?;
+        let sandbox = self.bind(claim, claimant, patience, left).await?;
         match files.write(&sandbox).await {
             Ok(()) => Ok(sandbox),
             Err(error) => {
@@ -179,7 +200,13 @@ impl Pool {
         }
     }
 
-    async fn bind(&self, claim: ClaimSpec) -> Result<Sandbox, FleetError> {
+    async fn bind(
+        &self,
+        claim: ClaimSpec,
+        claimant: Claimant,
+        patience: Patience,
+        left: CancellationToken,
+    ) -> Result<Sandbox, FleetError> {
         let (spec, place) = {
             let mut contents = self.contents();
             if contents.phase == PoolPhase::Draining {
@@ -193,10 +220,15 @@ impl Pool {
             (spec, place(&contents, Claim::Claimed))
         };
         while let Some(sandbox) = self.take_ready() {
-            match sandbox.claim(claim.clone(), Claimant::default()).await {
+            match self.inner.node.claim(&sandbox, claim.clone(), claimant.clone()).await {
                 Ok(()) => {
                     self.contents().hits += 1;
                     return Ok(sandbox);
+                }
+                // Another one would not do better.
+                Err(error @ (SandboxError::QuotaUsedUp { .. } | SandboxError::Invalid(_))) => {
+                    self.contents().ready.push_front(sandbox);
+                    return Err(error.into());
                 }
                 // It died in the meantime, or its state cannot be written: the next one may do.
                 Err(error) => {
@@ -206,7 +238,14 @@ impl Pool {
             }
         }
         let waiting = Waiting::new(self);
-        let made = self.inner.node.create_for(spec, Some(place), Claimant::default()).await;
+        let new = NewSandbox { spec, pool: Some(place), claimant };
+        let reserve = || self.inner.node.reserve(vec![new.clone()]);
+        let reserved = tokio::select! {
+            reserved = self.inner.admission.admit(patience, reserve) => reserved?.pop(),
+            // Nobody is left who would wait.
+            () = left.cancelled() => None,
+        };
+        let made = reserved.ok_or(SandboxError::ShuttingDown)?.make().await;
         drop(waiting);
         Ok(made?)
     }
@@ -243,7 +282,8 @@ impl Pool {
     /// What to do now. What is to be made counts as being made from here on.
     fn look(&self) -> Vec<Action> {
         let second = self.second();
-        let room = self.inner.node.room();
+        // Room that somebody waits for is not for us.
+        let room = if self.inner.admission.info().waiting > 0 { 0 } else { self.inner.node.room() };
         let mut contents = self.contents();
         let version = contents.template.version;
         let usable = contents.ready.iter().filter(|sandbox| is_usable(sandbox, version)).count();
@@ -271,7 +311,8 @@ impl Pool {
             let contents = self.contents();
             (contents.template.spec.sandbox(), place(&contents, Claim::Ready))
         };
-        let made = self.inner.node.create_for(spec, Some(place), Claimant::default()).await;
+        let new = NewSandbox { spec, pool: Some(place), claimant: Claimant::default() };
+        let made = self.inner.node.create_for(new).await;
         let mut unwanted = None;
         {
             let mut contents = self.contents();

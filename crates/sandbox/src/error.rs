@@ -1,6 +1,6 @@
 //! Why an operation on a sandbox failed.
 
-use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId};
+use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId, TenantName};
 use hothouse_guest::message::GuestErrorCode;
 
 use crate::endings::Endings;
@@ -37,11 +37,35 @@ pub enum SandboxError {
     /// It is frozen.
     #[error("sandbox {0} is frozen; thaw it first")]
     Frozen(SandboxId),
-    /// The node has as many sandboxes as it may.
-    #[error("the node has {limit} sandboxes, its limit; delete some or raise --max-sandboxes")]
+    /// Too little is left of something.
+    #[error(
+        "the node has {limit} {name}, of which {taken} are taken; {wanted} more do not fit; try again later, or wait with wait_s"
+    )]
     NodeFull {
-        /// The limit.
-        limit: usize,
+        /// Of what.
+        name: String,
+        /// How much there is in all.
+        limit: f64,
+        /// How much of it is taken.
+        taken: f64,
+        /// How much was asked for.
+        wanted: f64,
+    },
+    /// The tenant may have no more of something.
+    #[error(
+        "tenant {tenant} may have {limit} {name} and has {taken}; {wanted} more are over its quota; delete some sandboxes first"
+    )]
+    QuotaUsedUp {
+        /// Whose quota.
+        tenant: TenantName,
+        /// Of what.
+        name: String,
+        /// How much it may have.
+        limit: f64,
+        /// How much it has.
+        taken: f64,
+        /// How much was asked for.
+        wanted: f64,
     },
     /// The guest refused.
     #[error("{message}")]
@@ -92,7 +116,8 @@ impl SandboxError {
             Self::Exists(_) => ErrorCode::SandboxExists,
             Self::Dead { .. } => ErrorCode::SandboxDead,
             Self::Frozen(_) => ErrorCode::SandboxFrozen,
-            Self::NodeFull { .. } => ErrorCode::LimitExceeded,
+            Self::NodeFull { .. } => ErrorCode::CapacityExceeded,
+            Self::QuotaUsedUp { .. } => ErrorCode::QuotaExceeded,
             Self::Guest { code, .. } => match code {
                 GuestErrorCode::Invalid => ErrorCode::InvalidRequest,
                 GuestErrorCode::ExecNotFound => ErrorCode::ExecNotFound,

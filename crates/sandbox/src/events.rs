@@ -48,7 +48,7 @@ impl Events {
             sandbox_id: sandbox_id.clone(),
             kind,
             pool: terms.pool.as_ref().map(|place| place.pool.clone()),
-            group: terms.claimant.group.clone(),
+            group: terms.claimant.group.as_ref().map(|member| member.group.clone()),
             tenant: terms.claimant.tenant.clone(),
         };
         if kept.len() == KEPT {

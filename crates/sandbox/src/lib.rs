@@ -4,6 +4,7 @@
 //! and moves files, all by talking to the guest inside over the guest protocol. The [`native`] backend makes, finds
 //! again, freezes and destroys sandboxes, and hands back a byte stream to the guest; it knows nothing of execs.
 
+mod capacity;
 pub mod endings;
 pub mod error;
 pub mod events;
@@ -20,10 +21,16 @@ pub mod sandbox;
 pub mod stream;
 mod terms;
 
-pub use endings::End;
+pub use endings::{End, Ended};
 pub use error::SandboxError;
 pub use events::Events;
-pub use node::{Node, NodeOptions, NodeStartError};
+pub use node::{NewSandbox, Node, NodeOptions, NodeStartError, Reserved};
 pub use sandbox::Sandbox;
 pub use stream::{ExecEvent, ExecStream, FileReader, OutputChunk, OutputName};
-pub use terms::{Claimant, RequestKey, Terms};
+pub use terms::{Claimant, Member, RequestKey, Terms};
+
+/// A new group's id.
+#[must_use]
+pub fn fresh_group() -> hothouse_domain::GroupId {
+    exec_request::fresh("gr")
+}

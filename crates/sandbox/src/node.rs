@@ -1,18 +1,20 @@
 //! The sandboxes of one machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
+use hothouse_domain::capacity::Amounts;
 use hothouse_domain::{
-    Capabilities, EndCause, Ending, EventKind, OwnerName, PoolPlace, SandboxId, SandboxInfo, SandboxSpec,
-    TenantName,
+    Capabilities, ClaimSpec, EndCause, Ending, EventKind, OwnerName, PoolPlace, SandboxId, SandboxInfo,
+    SandboxSpec, TenantName,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::capacity::Demand;
 use crate::endings::{End, Ended, Endings};
 use crate::error::SandboxError;
 use crate::events::Events;
@@ -38,6 +40,8 @@ pub struct NodeOptions {
     pub cgroup: Option<String>,
     /// At most so many sandboxes at once.
     pub max_sandboxes: usize,
+    /// What else it has to give, by name, e.g. `cpus`, `memory_bytes`, `pids`, or any name that sandboxes may need.
+    pub capacity: Amounts,
     /// What becomes of the sandboxes when this process is killed.
     pub when_orphaned: WhenOrphaned,
 }
@@ -73,6 +77,53 @@ pub struct Node {
     inner: Arc<Inner>,
 }
 
+/// A sandbox that is to be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewSandbox {
+    /// What it is made from.
+    pub spec: SandboxSpec,
+    /// Its place in a pool, if a pool makes it.
+    pub pool: Option<PoolPlace>,
+    /// Who asks for it.
+    pub claimant: Claimant,
+}
+
+/// An id and room for a sandbox that is yet to be made; given back when dropped.
+#[derive(Debug)]
+pub struct Reserved {
+    node: Node,
+    place: Option<(Sandbox, mpsc::Receiver<Command>)>,
+}
+
+impl Reserved {
+    /// Makes it. When the caller gives up waiting, none is left behind.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: the backend's reason.
+    pub async fn make(mut self) -> Result<Sandbox, SandboxError> {
+        let Some((sandbox, commands)) = self.place.take() else { return Err(SandboxError::ShuttingDown) };
+        let (made, result) = oneshot::channel();
+        self.node.own(sandbox.clone(), Origin::Make(made), commands);
+        result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
+        Ok(sandbox)
+    }
+
+    /// The id that it has or will have.
+    #[must_use]
+    pub fn id(&self) -> Option<&SandboxId> {
+        self.place.as_ref().map(|(sandbox, _)| sandbox.id())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some((sandbox, _)) = self.place.take() {
+            self.node.inner.around.owners.remove(&sandbox.terms());
+            self.node.inner.registry.remove(sandbox.id());
+        }
+    }
+}
+
 /// Sandboxes whose networks and control groups a big node keeps ready.
 const AHEAD: usize = 8;
 
@@ -90,7 +141,7 @@ impl Node {
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        let NodeOptions { home, spawner, cgroup, max_sandboxes, when_orphaned } = options;
+        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned } = options;
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
         let endings = match when_orphaned {
             WhenOrphaned::LiveOn => {
@@ -111,7 +162,7 @@ impl Node {
             events: Events::new(),
             owners: Owners::default(),
         });
-        let registry = Arc::new(Registry::new(max_sandboxes));
+        let registry = Arc::new(Registry::new(max_sandboxes, &capacity));
         let closing = CancellationToken::new();
         let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
         node.sweep_links();
@@ -168,14 +219,15 @@ impl Node {
         let death = running.death();
         let (sandbox, commands) = Sandbox::adopted(running, terms, Arc::clone(&self.inner.around));
         tracing::info!(sandbox = %sandbox.id(), "adopted");
-        self.inner.registry.adopt(sandbox.id().clone(), sandbox.clone());
+        let demand = sandbox.terms().demand();
+        self.inner.registry.adopt(sandbox.id().clone(), sandbox.clone(), demand);
         self.inner.around.owners.add(&sandbox.terms());
         self.inner.around.events.note(sandbox.id(), &sandbox.terms(), EventKind::Adopted);
         self.own(sandbox.clone(), Origin::Adopted(death), commands);
         sandbox
     }
 
-    fn own(&self, sandbox: Sandbox, origin: Origin, commands: tokio::sync::mpsc::Receiver<Command>) {
+    fn own(&self, sandbox: Sandbox, origin: Origin, commands: mpsc::Receiver<Command>) {
         let registry = Arc::clone(&self.inner.registry);
         let forget = move |sandbox: &Sandbox| registry.remove(sandbox.id());
         self.inner.around.tasks.spawn(sandbox.own(origin, commands, forget));
@@ -216,36 +268,88 @@ impl Node {
     /// # Errors
     /// [`SandboxError`]: invalid spec, id taken, node full, or the backend's reason.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, SandboxError> {
-        self.create_for(spec, None, Claimant::default()).await
+        self.create_for(NewSandbox { spec, ..NewSandbox::default() }).await
     }
 
     /// [`create`](Self::create) for a place in a pool, or for somebody.
     ///
     /// # Errors
     /// As there.
-    pub async fn create_for(
-        &self,
-        mut spec: SandboxSpec,
-        pool: Option<PoolPlace>,
-        claimant: Claimant,
-    ) -> Result<Sandbox, SandboxError> {
+    pub async fn create_for(&self, new: NewSandbox) -> Result<Sandbox, SandboxError> {
+        match self.reserve(vec![new])?.pop() {
+            Some(reserved) => reserved.make().await,
+            None => Err(SandboxError::ShuttingDown),
+        }
+    }
+
+    /// Takes ids and room for all of these or, where that fails for one, for none. What is not made gives them back.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: an invalid spec, an id that is taken, or too little of something.
+    pub fn reserve(&self, wanted: Vec<NewSandbox>) -> Result<Vec<Reserved>, SandboxError> {
         if self.inner.closing.is_cancelled() {
             return Err(SandboxError::ShuttingDown);
         }
-        spec.validate()?;
-        let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
-        spec.id = Some(id.clone());
-        spec.workdir = Some(crate::exec_request::workdir(&spec));
-        let around = Arc::clone(&self.inner.around);
-        let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
-        let (sandbox, commands) = Sandbox::new(id.clone(), terms, around);
-        self.inner.registry.reserve(&id, sandbox.clone())?;
-        self.inner.around.endings.forget(&id);
-        self.inner.around.owners.add(&sandbox.terms());
-        let (made, result) = oneshot::channel();
-        self.own(sandbox.clone(), Origin::Make(made), commands);
-        result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-        Ok(sandbox)
+        let mut reserved = Vec::with_capacity(wanted.len());
+        let mut entries = Vec::with_capacity(wanted.len());
+        for NewSandbox { mut spec, pool, claimant } in wanted {
+            spec.validate()?;
+            let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
+            spec.id = Some(id.clone());
+            spec.workdir = Some(crate::exec_request::workdir(&spec));
+            let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
+            let demand = terms.demand();
+            let (sandbox, commands) = Sandbox::new(id.clone(), terms, Arc::clone(&self.inner.around));
+            entries.push((id, sandbox.clone(), demand));
+            reserved.push((sandbox, commands));
+        }
+        self.inner.registry.reserve(entries)?;
+        let reserve = |(sandbox, commands): (Sandbox, _)| {
+            self.inner.around.endings.forget(sandbox.id());
+            self.inner.around.owners.add(&sandbox.terms());
+            Reserved { node: self.clone(), place: Some((sandbox, commands)) }
+        };
+        Ok(reserved.into_iter().map(reserve).collect())
+    }
+
+    /// Binds a ready sandbox of a pool to a claim, and to the quota of whoever claims it.
+    ///
+    /// # Errors
+    /// As for [`Sandbox::claim`], or the quota is used up; it is unclaimed then.
+    pub async fn claim(
+        &self,
+        sandbox: &Sandbox,
+        claim: ClaimSpec,
+        claimant: Claimant,
+    ) -> Result<(), SandboxError> {
+        let unclaimed = sandbox.terms().demand();
+        let demand = Demand { tenant: claimant.tenant.clone(), ..unclaimed.clone() };
+        self.inner.registry.exchange(sandbox.id(), demand)?;
+        let claimed = sandbox.claim(claim, claimant).await;
+        if claimed.is_err()
+            && let Err(error) = self.inner.registry.exchange(sandbox.id(), unclaimed)
+        {
+            // It has ended meanwhile and has given back what it took.
+            tracing::debug!(sandbox = %sandbox.id(), %error, "of a claim that failed");
+        }
+        claimed
+    }
+
+    /// Sets what each tenant may have at most; a tenant without an entry is limited by the node alone.
+    pub fn set_quotas(&self, quotas: &HashMap<TenantName, Amounts>) {
+        self.inner.registry.set_quotas(quotas);
+    }
+
+    /// What the node has to give and what is taken of it, by name; no limit where there is `None`.
+    #[must_use]
+    pub fn usage(&self) -> BTreeMap<String, (f64, Option<f64>)> {
+        self.inner.registry.usage()
+    }
+
+    /// Told whenever a sandbox gives back what it took.
+    #[must_use]
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.inner.registry.freed()
     }
 
     /// The sandbox with this id.
@@ -266,6 +370,12 @@ impl Node {
     ) -> Vec<SandboxInfo> {
         let page = self.inner.registry.page(after, limit, |sandbox| sandbox.has_labels(labels));
         page.iter().map(Sandbox::info).collect()
+    }
+
+    /// All sandboxes that have all these labels.
+    #[must_use]
+    pub fn find(&self, labels: &[(String, String)]) -> Vec<Sandbox> {
+        self.all().into_iter().filter(|sandbox| sandbox.has_labels(labels)).collect()
     }
 
     /// How many sandboxes there are, those included that are being made or removed.

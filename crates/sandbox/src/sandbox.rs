@@ -184,7 +184,7 @@ impl Sandbox {
             spec,
             created_at: inner.created_at.get().copied().unwrap_or_else(jiff::Timestamp::now).to_string(),
             pool: terms.pool.clone(),
-            group: terms.claimant.group.clone(),
+            group: terms.claimant.group.as_ref().map(|member| member.group.clone()),
             tenant: terms.claimant.tenant.clone(),
             create_s: inner.create_s.get().copied().unwrap_or_default(),
             isolation: self.isolation().clone(),

@@ -1,7 +1,10 @@
 //! What a sandbox was made from and whose it is: what a later node has to know of it.
 
+use hothouse_domain::capacity::demand;
 use hothouse_domain::{Claim, ClaimSpec, GroupId, PoolPlace, SandboxSpec, TenantName};
 use serde::{Deserialize, Serialize};
+
+use crate::capacity::Demand;
 
 /// What a sandbox was made from and whose it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,10 +30,20 @@ pub struct Claimant {
     pub tenant: Option<TenantName>,
     /// The group that it is a member of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<GroupId>,
+    pub group: Option<Member>,
     /// The request that must not make a second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestKey>,
+}
+
+/// A place in a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The group.
+    pub group: GroupId,
+    /// How many members make it whole; 0 where any number does.
+    #[serde(default)]
+    pub of: u32,
 }
 
 /// An idempotency key with what was asked for under it.
@@ -57,6 +70,11 @@ impl Terms {
             place.claim = Claim::Claimed;
         }
         terms
+    }
+
+    /// What it takes of the node.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand { tenant: self.claimant.tenant.clone(), amounts: demand(&self.spec) }
     }
 
     /// True while it waits in a pool: no lease counts yet.

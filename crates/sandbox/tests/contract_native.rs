@@ -45,6 +45,7 @@ async fn run(cases: Vec<Case>) {
         spawner: native_home::spawner(),
         cgroup: Some(name),
         max_sandboxes: 100,
+        capacity: Default::default(),
         when_orphaned: hothouse_sandbox::native::WhenOrphaned::End,
     })
     .await

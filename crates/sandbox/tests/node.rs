@@ -47,6 +47,7 @@ impl Home {
             spawner: PathBuf::from(env!("CARGO_BIN_EXE_hothouse-spawner")),
             cgroup: Some(self.cgroup.clone()),
             max_sandboxes,
+            capacity: Default::default(),
             when_orphaned,
         })
         .await
@@ -164,7 +165,7 @@ async fn an_id_is_taken_once_and_the_limit_holds_under_a_rush() {
     let results = futures::future::join_all(rush).await;
     assert_eq!(results.iter().filter(|made| made.is_ok()).count(), 3);
     for refused in results.into_iter().filter(Result::is_err) {
-        assert_eq!(code(refused), ErrorCode::LimitExceeded);
+        assert_eq!(code(refused), ErrorCode::CapacityExceeded);
     }
     node.delete(&"same".parse().unwrap()).await.unwrap();
     node.create(named("same")).await.unwrap();

@@ -1,12 +1,16 @@
 //! What the server counts, in the Prometheus text format.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ErrorCode, ExecResult, Outcome, PoolInfo};
+use hothouse_fleet::QueueInfo;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -100,6 +104,50 @@ impl PoolMetrics {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AmountLabels {
+    of: String,
+}
+
+/// Who waits for room, and what is taken of the node.
+#[derive(Debug, Default)]
+struct QueueMetrics {
+    turn: Mutex<()>,
+    waiting: Gauge,
+    admitted: Counter,
+    waited: Counter<f64, AtomicU64>,
+    taken: Family<AmountLabels, Gauge<f64, AtomicU64>>,
+    capacity: Family<AmountLabels, Gauge<f64, AtomicU64>>,
+}
+
+impl QueueMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("queue_waiting", "Requests that wait for room", self.waiting.clone());
+        registry.register("queue_admitted", "Requests that waited and got room", self.admitted.clone());
+        let waited = "Time that those have waited in all";
+        registry.register_with_unit("queue_wait", waited, Unit::Seconds, self.waited.clone());
+        registry.register("node_taken", "What sandboxes take of the node", self.taken.clone());
+        registry.register("node_capacity", "What the node has to give", self.capacity.clone());
+    }
+
+    fn take_over(&self, queue: QueueInfo, usage: &BTreeMap<String, (f64, Option<f64>)>) {
+        self.waiting.set(i64::try_from(queue.waiting).unwrap_or(i64::MAX));
+        // One scrape at a time: the difference to what was there before is added once.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.admitted.inc_by(queue.admitted.saturating_sub(self.admitted.get()));
+        self.waited.inc_by((queue.waited_s - self.waited.get()).max(0.0));
+        self.taken.clear();
+        self.capacity.clear();
+        for (name, (taken, capacity)) in usage {
+            let labels = AmountLabels { of: name.clone() };
+            self.taken.get_or_create(&labels).set(*taken);
+            if let Some(capacity) = capacity {
+                self.capacity.get_or_create(&labels).set(*capacity);
+            }
+        }
+    }
+}
+
 /// The server's counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -111,6 +159,7 @@ pub(crate) struct Metrics {
     sandboxes: Gauge,
     endings: Family<CauseLabels, Counter>,
     pools: PoolMetrics,
+    queue: QueueMetrics,
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
     pub(crate) streams: Gauge,
@@ -132,6 +181,7 @@ impl Metrics {
             sandboxes: Gauge::default(),
             endings: Family::default(),
             pools: PoolMetrics::default(),
+            queue: QueueMetrics::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             streams: Gauge::default(),
@@ -153,6 +203,7 @@ impl Metrics {
         registry.register("sandboxes", "Sandboxes on this node", metrics.sandboxes.clone());
         registry.register("sandbox_endings", "Sandboxes that have ended, by cause", metrics.endings.clone());
         metrics.pools.register(registry);
+        metrics.queue.register(registry);
         registry.register("http_connections", "Open connections", metrics.connections.clone());
         registry.register(
             "http_connections_refused",
@@ -223,6 +274,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
         app.metrics.endings.get_or_create(&CauseLabels { cause: Name(cause) }).inc_by(count);
     }
     app.metrics.pools.take_over(&app.fleet.pools());
+    app.metrics.queue.take_over(app.fleet.queue(), &app.node.usage());
     let mut text = String::with_capacity(16 << 10);
     if let Err(error) = encode(&mut text, &app.metrics.registry) {
         let detail = format!("the counters could not be written: {error}");

@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, events, execs, files, health, metrics, owners, pools, sandboxes, shells, templates, terminal,
+    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, templates,
+    terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -30,11 +31,12 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "files", description = "Files of a sandbox"),
         (name = "templates", description = "What pools make sandboxes from"),
         (name = "pools", description = "Sandboxes that are ready before anybody asks"),
+        (name = "groups", description = "Sandboxes that are made together and ended together"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "server", description = "The server itself"),
     ),
     paths(
-        sandboxes::create, sandboxes::list, sandboxes::get, sandboxes::delete, sandboxes::freeze, sandboxes::thaw,
+        sandboxes::create, sandboxes::list, sandboxes::get, sandboxes::delete, sandboxes::delete_many, sandboxes::freeze, sandboxes::thaw,
         execs::run, execs::list, execs::get, execs::output, execs::stream, execs::stdin, execs::signal, execs::resize,
         terminal::open,
         shells::open, shells::list, shells::run, shells::interrupt, shells::close,
@@ -42,6 +44,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         archives::download, archives::upload, archives::patch,
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
+        groups::create, groups::list, groups::get, groups::delete,
         events::follow, owners::renew,
         health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,
     ),

@@ -1,13 +1,14 @@
 //! Pools: make, size, drain, delete, and claim from.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ClaimSpec, PoolInfo, PoolName, PoolSize, PoolSpec, Problem, SandboxInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::asked::{IdempotencyKey, made};
 use crate::body::{JsonBody, OptionalJsonBody};
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
@@ -108,7 +109,12 @@ pub(crate) async fn drain(
 
 /// Claim a sandbox: one that is ready, or else one that is made now. An empty body binds nothing.
 #[utoipa::path(post, operation_id = "pool_claim", path = "/v1/pools/{pool_name}/claim", tag = "pools",
-    params(("pool_name" = PoolName, Path)), request_body = Option<ClaimSpec>, responses(
+    request_body = Option<ClaimSpec>, params(
+    ("pool_name" = PoolName, Path),
+    ("wait_s" = Option<f64>, Query, description = "Seconds to wait for room; 0 to 600, 0 when absent"),
+    ("priority" = Option<i32>, Query, description = "-100 to 100, more is sooner; 0 when absent"),
+    ("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key gets what the first has made"),
+), responses(
     (status = 201, description = "Claimed; its guest takes requests", body = SandboxInfo,
         headers(("Location" = String, description = "Where it is"))),
     (status = "default", body = Problem, content_type = "application/problem+json"),
@@ -116,14 +122,12 @@ pub(crate) async fn drain(
 pub(crate) async fn claim(
     State(app): State<App>,
     AtPool(name): AtPool,
-    query: Query,
+    key: IdempotencyKey,
+    mut query: Query,
     OptionalJsonBody(claim): OptionalJsonBody<ClaimSpec>,
 ) -> Result<Response, Refusal> {
+    let asked = key.asked(&mut query, &format!("claim {name}"), &claim)?;
     query.finish()?;
-    let sandbox = app.fleet.claim(&name, claim).await?;
-    let mut response = json_response(StatusCode::CREATED, &sandbox.info());
-    if let Ok(location) = HeaderValue::try_from(format!("/v1/sandboxes/{}", sandbox.id())) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let (sandbox, replay) = app.fleet.claim(&name, claim, asked).await?;
+    Ok(made(&sandbox.info(), &format!("/v1/sandboxes/{}", sandbox.id()), replay))
 }

@@ -74,7 +74,13 @@ impl IntoResponse for Refusal {
         let mut response = json_response(status, &*problem);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if matches!(problem.code, ErrorCode::LimitExceeded | ErrorCode::ShuttingDown) {
+        if matches!(
+            problem.code,
+            ErrorCode::LimitExceeded
+                | ErrorCode::CapacityExceeded
+                | ErrorCode::QuotaExceeded
+                | ErrorCode::ShuttingDown
+        ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

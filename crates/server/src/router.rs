@@ -6,8 +6,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
 use crate::{
-    archives, events, execs, files, health, metrics, openapi, owners, pools, problem, sandboxes, shells,
-    span, templates, terminal,
+    archives, events, execs, files, groups, health, metrics, openapi, owners, pools, problem, sandboxes,
+    shells, span, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -41,6 +41,8 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/pools/{pool_name}",
     "/v1/pools/{pool_name}/size",
     "/v1/pools/{pool_name}/drain",
+    "/v1/groups",
+    "/v1/groups/{group_id}",
     "/v1/templates",
     "/v1/templates/{template_name}",
     "/v1/events",
@@ -56,7 +58,7 @@ pub(crate) const ROUTES: &[&str] = &[
 /// All routes of a server. Paths stand in full: a nested router would rewrite the URI of every request.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list))
+        .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list).delete(sandboxes::delete_many))
         .route("/v1/sandboxes/{sandbox_id}", get(sandboxes::get).delete(sandboxes::delete))
         .route("/v1/sandboxes/{sandbox_id}/freeze", post(sandboxes::freeze))
         .route("/v1/sandboxes/{sandbox_id}/thaw", post(sandboxes::thaw))
@@ -90,6 +92,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/pools/{pool_name}/size", put(pools::scale))
         .route("/v1/pools/{pool_name}/drain", post(pools::drain))
         .route("/v1/pools/{pool_name}/claim", post(pools::claim))
+        .route("/v1/groups", post(groups::create).get(groups::list))
+        .route("/v1/groups/{group_id}", get(groups::get).delete(groups::delete))
         .route("/v1/events", get(events::follow))
         .route("/v1/owners/{owner}/renew", post(owners::renew))
         .route("/v1/capabilities", get(health::capabilities))

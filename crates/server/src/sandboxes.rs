@@ -1,14 +1,17 @@
 //! Sandboxes: make, find, freeze, delete.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::id::check_name;
-use hothouse_domain::{Problem, SandboxId, SandboxInfo, SandboxSpec};
+use hothouse_domain::{EndedMany, Problem, SandboxId, SandboxInfo, SandboxSpec};
+use hothouse_fleet::FleetError;
+use hothouse_sandbox::End;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::asked::{IdempotencyKey, made};
 use crate::body::OptionalJsonBody;
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
@@ -30,26 +33,28 @@ pub(crate) struct SandboxPage {
 }
 
 /// Make a sandbox. An empty body means the default one.
-#[utoipa::path(post, operation_id = "sandbox_create", path = "/v1/sandboxes", tag = "sandboxes", request_body = Option<SandboxSpec>, responses(
+#[utoipa::path(post, operation_id = "sandbox_create", path = "/v1/sandboxes", tag = "sandboxes", request_body = Option<SandboxSpec>, params(
+    ("wait_s" = Option<f64>, Query, description = "Seconds to wait for room; 0 to 600, 0 when absent"),
+    ("priority" = Option<i32>, Query, description = "-100 to 100, more is sooner; 0 when absent"),
+    ("Idempotency-Key" = Option<String>, Header, description = "A repeat with the same key gets what the first has made"),
+), responses(
     (status = 201, description = "Made; its guest takes requests", body = SandboxInfo,
         headers(("Location" = String, description = "Where it is"))),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
-    query: Query,
+    key: IdempotencyKey,
+    mut query: Query,
     OptionalJsonBody(spec): OptionalJsonBody<SandboxSpec>,
 ) -> Result<Response, Refusal> {
+    let asked = key.asked(&mut query, "sandbox", &spec)?;
     query.finish()?;
     spec.validate()?;
-    let made = app.node.create(spec).await;
-    app.metrics.create(made.as_ref().map(|_| ()).map_err(hothouse_sandbox::SandboxError::code));
-    let sandbox = made?;
-    let mut response = json_response(StatusCode::CREATED, &sandbox.info());
-    if let Ok(location) = HeaderValue::try_from(format!("/v1/sandboxes/{}", sandbox.id())) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    Ok(response)
+    let created = app.fleet.create(spec, asked).await;
+    app.metrics.create(created.as_ref().map(|_| ()).map_err(FleetError::code));
+    let (sandbox, replay) = created?;
+    Ok(made(&sandbox.info(), &format!("/v1/sandboxes/{}", sandbox.id()), replay))
 }
 
 /// List sandboxes, sorted by id, page by page.
@@ -64,8 +69,7 @@ pub(crate) async fn create(
 pub(crate) async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Refusal> {
     let limit = query.number("limit", 1..=MAX_PAGE)?.unwrap_or(DEFAULT_PAGE);
     let after: Option<SandboxId> = query.parsed("after")?;
-    let labels =
-        query.take_all("label").iter().map(|label| parse_label(label)).collect::<Result<Vec<_>, _>>()?;
+    let labels = labels(&mut query)?;
     query.finish()?;
     // One more than asked for tells whether there is a next page.
     let mut items = app.node.list(after.as_ref(), &labels, limit + 1);
@@ -73,6 +77,10 @@ pub(crate) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     items.truncate(limit);
     let next = if more { items.last().map(|info| info.id.clone()) } else { None };
     Ok(json_response(StatusCode::OK, &SandboxPage { items, next }))
+}
+
+fn labels(query: &mut Query) -> Result<Vec<(String, String)>, Refusal> {
+    query.take_all("label").iter().map(|label| parse_label(label)).collect()
 }
 
 fn parse_label(text: &str) -> Result<(String, String), Refusal> {
@@ -108,6 +116,24 @@ pub(crate) async fn delete(
     query.finish()?;
     app.node.delete(&id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Delete all sandboxes that have these labels; answers when nothing of them is left.
+#[utoipa::path(delete, operation_id = "sandbox_delete_many", path = "/v1/sandboxes", tag = "sandboxes", params(
+    ("label" = Vec<String>, Query, description = "`name=value`; may repeat, all must fit; one at least"),
+), responses(
+    (status = 200, body = EndedMany),
+    (status = "default", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn delete_many(State(app): State<App>, mut query: Query) -> Result<Response, Refusal> {
+    let labels = labels(&mut query)?;
+    query.finish()?;
+    if labels.is_empty() {
+        let reason = "is missing; give it as ?label=name%3Dvalue to say which sandboxes are meant";
+        return Err(Refusal::field("label", reason));
+    }
+    let sandboxes = app.node.find(&labels);
+    Ok(json_response(StatusCode::OK, &app.fleet.end_many(sandboxes, &End::deleted()).await))
 }
 
 /// Stop every process of a sandbox; they keep their memory.

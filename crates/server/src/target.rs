@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use hothouse_domain::{ErrorCode, ExecId, OwnerName, PoolName, SandboxId, ShellId, TemplateName};
+use hothouse_domain::{ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, TemplateName};
 use hothouse_sandbox::Sandbox;
 
 use crate::app::App;
@@ -25,6 +25,9 @@ pub(crate) struct AtShell(pub(crate) ShellId);
 
 /// The name of a template in the path, which may not exist.
 pub(crate) struct AtTemplate(pub(crate) TemplateName);
+
+/// The id of a group in the path, which may not exist.
+pub(crate) struct AtGroup(pub(crate) GroupId);
 
 /// The name of an owner in the path, who may have no sandbox.
 pub(crate) struct AtOwner(pub(crate) OwnerName);
@@ -72,6 +75,13 @@ impl FromRequestParts<App> for AtTemplate {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "template_name").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtGroup {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "group_id").await.map(Self)
     }
 }
 

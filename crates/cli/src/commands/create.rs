@@ -6,7 +6,7 @@ use hothouse_domain::{Network, Resources, SandboxId, SandboxSpec};
 
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
+use crate::flags::{AmountFlag, EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
 
 /// Make a sandbox at a server and print its id
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,9 @@ pub(crate) struct CreateArgs {
     /// A label for finding it again (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
+    /// Something else that it takes of the node, e.g. gpus=1 (repeatable)
+    #[arg(long, value_name = "NAME=AMOUNT")]
+    need: Vec<AmountFlag>,
     /// Print all about it as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -37,7 +40,7 @@ pub(crate) struct CreateArgs {
 
 /// Makes it.
 pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
-    let CreateArgs { id, env, workdir, label, json, limits, lease, server } = args;
+    let CreateArgs { id, env, workdir, label, need, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = SandboxSpec {
         id,
@@ -48,6 +51,7 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
         workdir,
         labels,
         lease: lease.lease(),
+        needs: need.into_iter().map(|n| (n.name, n.amount)).collect(),
     };
     spec.validate()?;
     let info = server.client()?.create(&spec).await?;

@@ -69,6 +69,7 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
         workdir: workdir.map(str::to_owned),
         labels: BTreeMap::new(),
         lease: Lease::default(),
+        needs: BTreeMap::new(),
     };
     spec.validate().map_err(|invalid| Failure::usage(flag_of(&invalid.field), invalid.reason))?;
     Ok(spec)

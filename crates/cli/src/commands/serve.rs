@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::NodeFlags;
+use crate::flags::{AmountFlag, NodeFlags};
 use crate::interrupt::Interrupts;
 
 /// Serve the HTTP API
@@ -46,6 +46,10 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     max_sandboxes: u32,
+    /// What else it has to give, e.g. cpus=8, memory_bytes=24G, pids=20000, or any name that sandboxes may need, such as
+    /// gpus=2 (repeatable). Sandboxes over it wait or are refused
+    #[arg(long, value_name = "NAME=AMOUNT")]
+    capacity: Vec<AmountFlag>,
     /// What happens to the sandboxes when the server ends: the next server on this home finds those that are left
     #[arg(
         long,
@@ -114,12 +118,13 @@ struct Ready {
 
 /// Serves until a signal comes.
 pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
-    let ServeArgs { listen, max_sandboxes, on_exit, insecure, log_format: _, json, node } = args;
+    let ServeArgs { listen, max_sandboxes, capacity, on_exit, insecure, log_format: _, json, node } = args;
     let mut interrupts = Interrupts::listen()?;
     let home = node.home()?;
     let _lock = lock(&home)?;
+    let capacity = capacity.into_iter().map(|limit| (limit.name, limit.amount)).collect();
     let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
-    let options = node.options(home.clone(), max_sandboxes, WhenOrphaned::LiveOn)?;
+    let options = node.options(home.clone(), max_sandboxes, capacity, WhenOrphaned::LiveOn)?;
     let started = Box::pin(Node::start(options)).await;
     let node =
         started.map_err(|e| Failure::from(e).hint("`hothouse doctor` shows what this machine lacks"))?;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use super::table::{self, Table};
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
+use crate::flags::{AmountFlag, EnvFlag, LabelFlag, LeaseFlags, LimitFlags, ServerFlags};
 
 /// What pools make sandboxes from
 #[derive(Debug, clap::Args)]
@@ -40,6 +40,9 @@ struct SetArgs {
     /// A label of its sandboxes (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
+    /// Something else that it takes of the node, e.g. gpus=1 (repeatable)
+    #[arg(long, value_name = "NAME=AMOUNT")]
+    need: Vec<AmountFlag>,
     /// Print all about it as JSON
     #[arg(long)]
     json: bool,
@@ -96,7 +99,7 @@ pub(crate) async fn run(args: TemplateArgs) -> Result<u8, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<(), Failure> {
-    let SetArgs { name, env, workdir, label, json, limits, lease, server } = args;
+    let SetArgs { name, env, workdir, label, need, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = TemplateSpec {
         image: limits.image.clone(),
@@ -106,6 +109,7 @@ async fn set(args: SetArgs) -> Result<(), Failure> {
         workdir,
         labels,
         lease: lease.lease(),
+        needs: need.into_iter().map(|n| (n.name, n.amount)).collect(),
     };
     spec.validate()?;
     let client = server.client()?;

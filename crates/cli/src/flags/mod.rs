@@ -10,4 +10,4 @@ pub(crate) use file::FileFlag;
 pub(crate) use lease::LeaseFlags;
 pub(crate) use limits::LimitFlags;
 pub(crate) use place::{NodeFlags, PlaceFlags, ServerFlags};
-pub(crate) use values::{EnvFlag, LabelFlag, duration, size};
+pub(crate) use values::{AmountFlag, EnvFlag, LabelFlag, duration, size};

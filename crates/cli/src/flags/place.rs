@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hothouse_domain::capacity::Amounts;
 use hothouse_sandbox::NodeOptions;
 use hothouse_sandbox::native::WhenOrphaned;
 
@@ -78,11 +79,12 @@ impl NodeFlags {
         &self,
         home: PathBuf,
         max_sandboxes: usize,
+        capacity: Amounts,
         when_orphaned: WhenOrphaned,
     ) -> Result<NodeOptions, Failure> {
         let spawner =
             std::env::current_exe().map_err(|e| Failure::io("finding this program's own file", &e))?;
         let cgroup = self.cgroup.clone().filter(|name| !name.is_empty());
-        Ok(NodeOptions { home, spawner, cgroup, max_sandboxes, when_orphaned })
+        Ok(NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned })
     }
 }

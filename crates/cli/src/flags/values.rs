@@ -89,6 +89,28 @@ impl FromStr for LabelFlag {
     }
 }
 
+/// `NAME=AMOUNT`, e.g. `gpus=2` or `memory_bytes=16G`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AmountFlag {
+    pub(crate) name: String,
+    pub(crate) amount: f64,
+}
+
+impl FromStr for AmountFlag {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORMS: &str = "use NAME=AMOUNT, e.g. gpus=2, cpus=7.5 or memory_bytes=16G";
+        let (name, amount) = text.split_once('=').ok_or(FORMS)?;
+        check_name(name).map_err(|e| format!("name {e}"))?;
+        #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52")]
+        let number = amount.parse::<f64>().or_else(|_| size(amount).map(|bytes| bytes as f64));
+        let amount = number.map_err(|_| FORMS)?;
+        let amounts = [(name.to_owned(), amount)].into();
+        hothouse_domain::capacity::check_amounts("", &amounts).map_err(|invalid| invalid.reason)?;
+        Ok(Self { name: name.to_owned(), amount })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use test_case::test_case;

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hothouse_domain::capacity::Amounts;
 use hothouse_sandbox::Node;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
@@ -41,7 +42,7 @@ impl Embedded {
         }
         let home = OwnHome::make(&base)?;
         // Nobody adopts what this process leaves behind.
-        let options = flags.options(home.path.clone(), max_sandboxes, WhenOrphaned::End)?;
+        let options = flags.options(home.path.clone(), max_sandboxes, Amounts::new(), WhenOrphaned::End)?;
         match Node::start(options).await {
             Ok(node) => Ok(Self { node, home }),
             Err(error) => {
@@ -69,7 +70,7 @@ impl Embedded {
 /// Ends the sandboxes of a process that was killed, and removes its home.
 async fn sweep(flags: &NodeFlags, home: OwnHome) {
     let path = home.path.display().to_string();
-    let options = match flags.options(home.path.clone(), usize::MAX, WhenOrphaned::End) {
+    let options = match flags.options(home.path.clone(), usize::MAX, Amounts::new(), WhenOrphaned::End) {
         Ok(options) => options,
         Err(error) => return console::note(&format!("warning: leftovers in {path}: {error}")),
     };

@@ -1,5 +1,6 @@
 //! What one server takes at most: a server in this process, with limits small enough to reach.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -41,6 +42,7 @@ impl Small {
             spawner: Path::new(env!("CARGO_BIN_EXE_hothouse")).to_path_buf(),
             cgroup: own_cgroup(),
             max_sandboxes: 2,
+            capacity: BTreeMap::new(),
             when_orphaned: WhenOrphaned::End,
         };
         let node = within("a node", Box::pin(Node::start(options))).await??;
@@ -140,7 +142,11 @@ async fn a_full_node_is_told() -> Result<()> {
         server.sandbox().await?;
     }
     let third = send(server.request(Method::POST, "/v1/sandboxes")).await?;
-    third.problem(429, "limit_exceeded")?;
+    let full = third.problem(429, "capacity_exceeded")?;
+    ensure!(
+        full["detail"].as_str().is_some_and(|text| text.contains("2 sandboxes") && text.contains("wait_s"))
+    );
+    ensure!(third.header("retry-after") == "1");
     server.stop().await
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::tests_outside_test_module, reason = "the whole program is a test")]
 
+mod admission;
 mod bad_input;
 mod events;
 mod execs;

@@ -21,6 +21,7 @@ pub(crate) struct Server {
     pub(crate) client: reqwest::Client,
     directory: TempDir,
     cgroup: Option<String>,
+    flags: Vec<String>,
     // Kept open: a server whose standard output is gone may complain.
     _stdout: BufReader<ChildStdout>,
 }
@@ -92,23 +93,31 @@ pub(crate) fn own_cgroup() -> Option<String> {
 impl Server {
     /// Starts it and waits until it listens.
     pub(crate) async fn start() -> Result<Self> {
-        Self::start_in(tempfile::Builder::new().prefix("hothouse-api-").tempdir()?, own_cgroup()).await
+        Self::start_with(&[]).await
+    }
+
+    /// With further flags, which are those of the servers that follow it too.
+    pub(crate) async fn start_with(flags: &[&str]) -> Result<Self> {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let directory = tempfile::Builder::new().prefix("hothouse-api-").tempdir()?;
+        Self::start_in(directory, own_cgroup(), flags).await
     }
 
     /// Kills it and starts another one on the same home.
     pub(crate) async fn killed_and_started_again(mut self) -> Result<Self> {
         self.child.start_kill()?;
         within("the end of a killed server", self.child.wait()).await??;
-        let Self { directory, cgroup, .. } = self;
-        Self::start_in(directory, cgroup).await
+        let Self { directory, cgroup, flags, .. } = self;
+        Self::start_in(directory, cgroup, flags).await
     }
 
-    async fn start_in(directory: TempDir, cgroup: Option<String>) -> Result<Self> {
+    async fn start_in(directory: TempDir, cgroup: Option<String>, flags: Vec<String>) -> Result<Self> {
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--json", "--on-exit", "destroy", "--home"])
             .arg(directory.path().join("home"))
+            .args(&flags)
             .env_remove("HOTHOUSE_SERVER")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -126,7 +135,7 @@ impl Server {
             bail!("the server said {line:?}: {log}");
         };
         let base = ready["url"].as_str().context("url")?.to_owned();
-        Ok(Self { child, base, client: client()?, directory, cgroup, _stdout: stdout })
+        Ok(Self { child, base, client: client()?, directory, cgroup, flags, _stdout: stdout })
     }
 
     /// What it logged.

@@ -55,7 +55,14 @@ impl Home {
 
     pub(crate) async fn node(&self) -> Node {
         let NativeOptions { home, spawner, cgroup, when_orphaned, .. } = self.options();
-        let options = NodeOptions { home, spawner, cgroup, when_orphaned, max_sandboxes: 64 };
+        let options = NodeOptions {
+            home,
+            spawner,
+            cgroup,
+            when_orphaned,
+            max_sandboxes: 64,
+            capacity: Default::default(),
+        };
         Node::start(options).await.unwrap()
     }
 
