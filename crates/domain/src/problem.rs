@@ -30,6 +30,12 @@ pub enum ErrorCode {
     InvalidRequest,
     /// The request comes from where it may not come from, e.g. from a web page of another site.
     Forbidden,
+    /// The request has no key, or one that is not good here.
+    Unauthorized,
+    /// The key was taken away while the request was answered.
+    KeyRevoked,
+    /// The tenant sends more requests than it may.
+    RateLimited,
     /// No such route or object.
     NotFound,
     /// The method is not allowed on this route.
@@ -110,6 +116,7 @@ impl ErrorCode {
     pub fn http_status(self) -> u16 {
         match self {
             Self::InvalidRequest => 400,
+            Self::Unauthorized | Self::KeyRevoked => 401,
             Self::Forbidden => 403,
             Self::NotFound
             | Self::SandboxNotFound
@@ -137,7 +144,7 @@ impl ErrorCode {
             Self::SandboxDead | Self::SandboxEnded => 410,
             Self::TooLarge => 413,
             Self::ImageInvalid => 422,
-            Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
+            Self::RateLimited | Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
             Self::CreateFailed | Self::Internal => 500,
             Self::Unsupported => 501,
             Self::ShuttingDown => 503,
@@ -152,6 +159,9 @@ impl ErrorCode {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::Forbidden => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::KeyRevoked => "key_revoked",
+            Self::RateLimited => "rate_limited",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SandboxNotFound => "sandbox_not_found",

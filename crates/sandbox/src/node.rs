@@ -360,22 +360,16 @@ impl Node {
         self.inner.registry.get(id).ok_or_else(|| SandboxError::gone(id, &self.inner.around.endings))
     }
 
-    /// Sandboxes with ids after `after`, sorted by id, that have all these labels; at most `limit`.
+    /// Sandboxes with ids after `after`, sorted by id, that are `wanted`; at most `limit`.
     #[must_use]
     pub fn list(
         &self,
         after: Option<&SandboxId>,
-        labels: &[(String, String)],
         limit: usize,
+        wanted: impl Fn(&Sandbox) -> bool,
     ) -> Vec<SandboxInfo> {
-        let page = self.inner.registry.page(after, limit, |sandbox| sandbox.has_labels(labels));
+        let page = self.inner.registry.page(after, limit, wanted);
         page.iter().map(Sandbox::info).collect()
-    }
-
-    /// All sandboxes that have all these labels.
-    #[must_use]
-    pub fn find(&self, labels: &[(String, String)]) -> Vec<Sandbox> {
-        self.all().into_iter().filter(|sandbox| sandbox.has_labels(labels)).collect()
     }
 
     /// How many sandboxes there are, those included that are being made or removed.
@@ -404,6 +398,12 @@ impl Node {
     /// As there.
     pub async fn end(&self, id: &SandboxId, end: End) -> Result<(), SandboxError> {
         self.get(id)?.command(|done| Command::Destroy(end, done)).await
+    }
+
+    /// How a sandbox ended that is no more, and whose it was.
+    #[must_use]
+    pub fn ended(&self, id: &SandboxId) -> Option<Ended> {
+        self.inner.around.endings.find(id)
     }
 
     /// How the latest sandboxes ended that are no more, in no order.

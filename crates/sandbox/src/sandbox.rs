@@ -204,7 +204,8 @@ impl Sandbox {
     }
 
     /// True when it has all these labels.
-    pub(crate) fn has_labels(&self, labels: &[(String, String)]) -> bool {
+    #[must_use]
+    pub fn has_labels(&self, labels: &[(String, String)]) -> bool {
         let terms = self.terms();
         labels.iter().all(|(name, value)| terms.spec.labels.get(name) == Some(value))
     }

@@ -219,12 +219,13 @@ async fn listing_pages_and_labels() {
         node.create(SandboxSpec { labels, ..named(&format!("s{n}")) }).await.unwrap();
     }
     let ids = |page: Vec<SandboxInfo>| page.into_iter().map(|i| i.id.to_string()).collect::<Vec<_>>();
-    assert_eq!(ids(node.list(None, &[], 3)), ["s0", "s1", "s2"]);
+    assert_eq!(ids(node.list(None, 3, |_| true)), ["s0", "s1", "s2"]);
     let after: SandboxId = "s2".parse().unwrap();
-    assert_eq!(ids(node.list(Some(&after), &[], 100)), ["s3", "s4", "s5", "s6"]);
+    assert_eq!(ids(node.list(Some(&after), 100, |_| true)), ["s3", "s4", "s5", "s6"]);
     let odd = [("odd".to_owned(), "1".to_owned()), ("team".to_owned(), "a".to_owned())];
-    assert_eq!(ids(node.list(None, &odd, 2)), ["s1", "s3"]);
-    assert_eq!(ids(node.list(None, &[("team".to_owned(), "b".to_owned())], 10)), Vec::<String>::new());
+    assert_eq!(ids(node.list(None, 2, |s| s.has_labels(&odd))), ["s1", "s3"]);
+    let other = [("team".to_owned(), "b".to_owned())];
+    assert_eq!(ids(node.list(None, 10, |s| s.has_labels(&other))), Vec::<String>::new());
     node.shutdown(AtShutdown::Destroy).await;
 }
 

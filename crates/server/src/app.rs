@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Auth;
 use crate::limits::ServerLimits;
 use crate::metrics::Metrics;
 use crate::problem::Refusal;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) terminals: TaskTracker,
     /// Where web pages and DNS names are checked; see `origin`.
     pub(crate) exposure: Exposure,
+    /// `None` where nobody is asked who they are.
+    pub(crate) auth: Option<Auth>,
     /// Begins the ids of this server's requests.
     pub(crate) request_prefix: String,
     pub(crate) request_count: AtomicU64,
@@ -55,7 +58,7 @@ impl Deref for App {
 
 impl App {
     /// The state of a new server.
-    pub(crate) fn new(fleet: Fleet, limits: ServerLimits, exposure: Exposure) -> Self {
+    pub(crate) fn new(fleet: Fleet, limits: ServerLimits, exposure: Exposure, auth: Option<Auth>) -> Self {
         let streams = Arc::new(Semaphore::new(limits.max_streams));
         // Time and process number tell servers apart in shared logs; the ids are names, not secrets.
         let now = jiff::Timestamp::now().as_millisecond();
@@ -67,6 +70,7 @@ impl App {
             draining: CancellationToken::new(),
             terminals: TaskTracker::new(),
             exposure,
+            auth,
             request_prefix: format!("{:x}-{:x}", now & 0xffff_ffff, std::process::id()),
             request_count: AtomicU64::new(0),
             streams,

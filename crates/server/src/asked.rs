@@ -10,6 +10,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
 
@@ -45,6 +46,7 @@ impl IdempotencyKey {
     /// How this request asks: what it asks for is `operation` with `body`. Takes `wait_s` and `priority` of the query.
     pub(crate) fn asked(
         self,
+        caller: &Caller,
         query: &mut Query,
         operation: &str,
         body: &impl Serialize,
@@ -53,7 +55,7 @@ impl IdempotencyKey {
         let priority = query.parsed::<i32>("priority")?.unwrap_or_default();
         let patience = Patience::new(wait_s, priority)?;
         let request = self.0.map(|key| RequestKey { key, body: hash(operation, body) });
-        Ok(Asked { tenant: None, request, patience })
+        Ok(Asked { tenant: caller.tenant.clone(), request, patience })
     }
 }
 

@@ -10,8 +10,10 @@ use hothouse_domain::ErrorCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,31 +28,63 @@ const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
 /// The connections of one server.
 pub(crate) struct Connections {
+    line: Line,
+    tls: Option<TlsAcceptor>,
+    tasks: TaskTracker,
+}
+
+/// What one connection needs; clones share it.
+#[derive(Clone)]
+struct Line {
     app: App,
     router: Router,
     http: http1::Builder,
-    tasks: TaskTracker,
     /// Cancelled when the grace is over.
     closing: CancellationToken,
 }
 
+impl Line {
+    /// Answers the requests of a connection until it ends.
+    async fn serve(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let Self { app, router, http, closing } = self;
+        let service = TowerToHyperService::new(router);
+        let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
+        let _open = Open::new(&app);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = app.draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = closing.cancelled() => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection broke");
+        }
+    }
+}
+
 impl Connections {
     /// No connections yet.
-    pub(crate) fn new(app: App, router: Router) -> Self {
+    pub(crate) fn new(app: App, router: Router, tls: Option<TlsAcceptor>) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(app.limits.head_timeout)
             .max_buf_size(app.limits.head_bytes.max(8192))
             .half_close(false)
             .keep_alive(true);
-        Self { app, router, http, tasks: TaskTracker::new(), closing: CancellationToken::new() }
+        let line = Line { app, router, http, closing: CancellationToken::new() };
+        Self { line, tls, tasks: TaskTracker::new() }
     }
 
     /// Takes connections until the server drains.
     pub(crate) async fn accept(&self, listener: &TcpListener) {
         loop {
             let accepted = tokio::select! {
-                () = self.app.draining.cancelled() => return,
+                () = self.line.app.draining.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -67,34 +101,31 @@ impl Connections {
     }
 
     fn take(&self, socket: TcpStream, peer: SocketAddr) {
-        if self.tasks.len() >= self.app.limits.max_connections {
-            self.app.metrics.connections_refused.inc();
+        if self.tasks.len() >= self.line.app.limits.max_connections {
+            self.line.app.metrics.connections_refused.inc();
             // Not counted among the connections, and over within its time.
-            self.tasks.spawn(refuse(socket, self.app.limits.max_connections));
+            self.tasks.spawn(refuse(socket, self.line.app.limits.max_connections));
             return;
         }
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%peer, %error, "small answers may be delayed");
         }
-        let service = TowerToHyperService::new(self.router.clone());
-        let connection =
-            self.http.serve_connection(TokioIo::new(Linger::new(socket)), service).with_upgrades();
-        let (app, closing) = (self.app.clone(), self.closing.clone());
+        let (line, socket) = (self.line.clone(), Linger::new(socket));
+        let Some(tls) = self.tls.clone() else {
+            self.tasks.spawn(line.serve(socket, peer));
+            return;
+        };
         self.tasks.spawn(async move {
-            let _open = Open::new(&app);
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = app.draining.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        ended = connection => ended,
-                        () = closing.cancelled() => Ok(()),
-                    }
-                }
+            // Boxed: what follows it need not hold its room.
+            let handshake = Box::pin(timeout(line.app.limits.head_timeout, tls.accept(socket)));
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                () = line.app.draining.cancelled() => return,
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "a connection broke");
+            match shaken {
+                Ok(Ok(socket)) => line.serve(socket, peer).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "a handshake failed"),
+                Err(_elapsed) => tracing::debug!(%peer, "a handshake took too long"),
             }
         });
     }
@@ -102,14 +133,14 @@ impl Connections {
     /// Lets running requests and terminals end, at most for the grace, then closes what is left.
     pub(crate) async fn finish(self) {
         self.tasks.close();
-        self.app.terminals.close();
+        self.line.app.terminals.close();
         let ended = async {
             self.tasks.wait().await;
-            self.app.terminals.wait().await;
+            self.line.app.terminals.wait().await;
         };
-        if tokio::time::timeout(self.app.limits.grace, ended).await.is_err() {
+        if timeout(self.line.app.limits.grace, ended).await.is_err() {
             tracing::warn!(connections = self.tasks.len(), "the grace is over; closing the rest");
-            self.closing.cancel();
+            self.line.closing.cancel();
             self.tasks.wait().await;
         }
     }
@@ -156,7 +187,7 @@ async fn refuse(socket: TcpStream, limit: usize) {
         socket.write_all(answer.as_bytes()).await?;
         socket.shutdown().await
     };
-    match tokio::time::timeout(REFUSAL_TIME, said).await {
+    match timeout(REFUSAL_TIME, said).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a refused client was gone"),
         Err(_elapsed) => tracing::debug!("a refused client did not listen"),

@@ -8,10 +8,11 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
-use hothouse_domain::{Event, GroupId, PoolName, Problem, SandboxId};
+use hothouse_domain::{Event, GroupId, PoolName, Problem, SandboxId, TenantName};
 use serde_json::json;
 
 use crate::app::{App, StreamPermit};
+use crate::auth::Caller;
 use crate::problem::Refusal;
 use crate::query::Query;
 
@@ -24,12 +25,15 @@ struct Filter {
     sandbox: Option<SandboxId>,
     pool: Option<PoolName>,
     group: Option<GroupId>,
+    /// Whose.
+    tenant: Option<TenantName>,
 }
 
 impl Filter {
     fn fits(&self, event: &Event) -> bool {
         self.sandbox.as_ref().is_none_or(|id| *id == event.sandbox_id)
             && self.pool.as_ref().is_none_or(|name| event.pool.as_ref() == Some(name))
+            && self.tenant.as_ref().is_none_or(|name| event.tenant.as_ref() == Some(name))
             && self.group.as_ref().is_none_or(|id| event.group.as_ref() == Some(id))
     }
 }
@@ -58,6 +62,7 @@ struct Follower {
 ))]
 pub(crate) async fn follow(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     mut query: Query,
 ) -> Result<Response, Refusal> {
@@ -66,6 +71,7 @@ pub(crate) async fn follow(
         sandbox: query.parsed("sandbox_id")?,
         pool: query.parsed("pool")?,
         group: query.parsed("group")?,
+        tenant: caller.scope().cloned(),
     };
     query.finish()?;
     let resumed = match headers.get("last-event-id") {

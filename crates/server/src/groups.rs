@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::asked::{IdempotencyKey, made};
+use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
@@ -41,11 +42,12 @@ pub(crate) struct GroupSummary {
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
+    caller: Caller,
     key: IdempotencyKey,
     mut query: Query,
     JsonBody(spec): JsonBody<GroupSpec>,
 ) -> Result<Response, Refusal> {
-    let asked = key.asked(&mut query, "group", &spec)?;
+    let asked = key.asked(&caller, &mut query, "group", &spec)?;
     query.finish()?;
     let (info, replay) = app.fleet.create_group(spec, asked).await?;
     Ok(made(&info, &format!("/v1/groups/{}", info.id), replay))
@@ -56,10 +58,14 @@ pub(crate) async fn create(
     (status = 200, body = Groups),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn list(State(app): State<App>, query: Query) -> Result<Response, Refusal> {
+pub(crate) async fn list(State(app): State<App>, caller: Caller, query: Query) -> Result<Response, Refusal> {
     query.finish()?;
-    let items =
-        app.fleet.groups(None).into_iter().map(|(id, members)| GroupSummary { id, members }).collect();
+    let items = app
+        .fleet
+        .groups(caller.scope())
+        .into_iter()
+        .map(|(id, members)| GroupSummary { id, members })
+        .collect();
     Ok(json_response(StatusCode::OK, &Groups { items }))
 }
 
@@ -71,11 +77,12 @@ pub(crate) async fn list(State(app): State<App>, query: Query) -> Result<Respons
 ))]
 pub(crate) async fn get(
     State(app): State<App>,
+    caller: Caller,
     AtGroup(id): AtGroup,
     query: Query,
 ) -> Result<Response, Refusal> {
     query.finish()?;
-    Ok(json_response(StatusCode::OK, &app.fleet.group(None, &id)?))
+    Ok(json_response(StatusCode::OK, &app.fleet.group(caller.scope(), &id)?))
 }
 
 /// Delete all members of a group; answers when nothing of them is left.
@@ -86,9 +93,10 @@ pub(crate) async fn get(
 ))]
 pub(crate) async fn delete(
     State(app): State<App>,
+    caller: Caller,
     AtGroup(id): AtGroup,
     query: Query,
 ) -> Result<Response, Refusal> {
     query.finish()?;
-    Ok(json_response(StatusCode::OK, &app.fleet.end_group(None, &id, "client").await?))
+    Ok(json_response(StatusCode::OK, &app.fleet.end_group(caller.scope(), &id, &caller.name()).await?))
 }

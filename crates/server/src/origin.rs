@@ -1,6 +1,6 @@
 //! Web pages and rebound DNS names: a browser on this machine must not be a way in.
 //!
-//! The API has no keys yet; what protects it is that it listens on loopback. A web page can reach loopback too, from the
+//! What protects an API without keys is that it listens on loopback. A web page can reach loopback too, from the
 //! user's own browser. So a request that names another site as its origin is refused, and on loopback one whose `Host` is
 //! not this machine (a DNS name that an attacker points at 127.0.0.1).
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
 use crate::target::AtOwner;
@@ -27,11 +28,12 @@ pub(crate) struct Renewed {
 ))]
 pub(crate) async fn renew(
     State(app): State<App>,
+    caller: Caller,
     AtOwner(owner): AtOwner,
     query: Query,
 ) -> Result<Response, Refusal> {
     query.finish()?;
-    let sandboxes = app.node.renew(None, owner.clone());
+    let sandboxes = app.node.renew(caller.tenant, owner.clone());
     if sandboxes == 0 {
         let detail = format!("owner {owner} has no sandbox left; its leases are over, or none was made");
         return Err(Refusal::new(ErrorCode::NotFound, detail));

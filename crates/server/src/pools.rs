@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::asked::{IdempotencyKey, made};
+use crate::auth::Caller;
 use crate::body::{JsonBody, OptionalJsonBody};
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
@@ -122,11 +123,12 @@ pub(crate) async fn drain(
 pub(crate) async fn claim(
     State(app): State<App>,
     AtPool(name): AtPool,
+    caller: Caller,
     key: IdempotencyKey,
     mut query: Query,
     OptionalJsonBody(claim): OptionalJsonBody<ClaimSpec>,
 ) -> Result<Response, Refusal> {
-    let asked = key.asked(&mut query, &format!("claim {name}"), &claim)?;
+    let asked = key.asked(&caller, &mut query, &format!("claim {name}"), &claim)?;
     query.finish()?;
     let (sandbox, replay) = app.fleet.claim(&name, claim, asked).await?;
     Ok(made(&sandbox.info(), &format!("/v1/sandboxes/{}", sandbox.id()), replay))

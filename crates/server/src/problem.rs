@@ -1,5 +1,7 @@
 //! A problem on its way out: everything that a handler can fail with becomes a problem document here.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,12 +14,12 @@ pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request was not answered as asked.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) Box<Problem>);
+pub(crate) struct Refusal(pub(crate) Box<Problem>, Option<Duration>);
 
 impl Refusal {
     /// A refusal with a code and a sentence for a person.
     pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem::new(code, detail)))
+        Self(Box::new(Problem::new(code, detail)), None)
     }
 
     /// A field of the request, and what is wrong with it.
@@ -31,6 +33,12 @@ impl Refusal {
         self
     }
 
+    /// Says when to try again.
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.1 = Some(wait);
+        self
+    }
+
     /// A status other than the code's own, where HTTP has a finer word.
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.0.status = status.as_u16();
@@ -40,31 +48,31 @@ impl Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self(Box::new(problem), None)
     }
 }
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        Self(Box::new(invalid.into()))
+        Self(Box::new(invalid.into()), None)
     }
 }
 
 impl From<SandboxError> for Refusal {
     fn from(error: SandboxError) -> Self {
-        Self(Box::new(error.problem()))
+        Self(Box::new(error.problem()), None)
     }
 }
 
 impl From<FleetError> for Refusal {
     fn from(error: FleetError) -> Self {
-        Self(Box::new(error.problem()))
+        Self(Box::new(error.problem()), None)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let problem = self.0;
+        let Self(problem, wait) = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
             tracing::warn!(code = problem.code.as_str(), detail = %problem.detail, "request failed");
@@ -82,6 +90,13 @@ impl IntoResponse for Refusal {
                 | ErrorCode::ShuttingDown
         ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(wait) = wait {
+            // Whole seconds, and never too early.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+        }
+        if problem.code == ErrorCode::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

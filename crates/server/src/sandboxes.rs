@@ -6,16 +6,17 @@ use axum::response::{IntoResponse, Response};
 use hothouse_domain::id::check_name;
 use hothouse_domain::{EndedMany, Problem, SandboxId, SandboxInfo, SandboxSpec};
 use hothouse_fleet::FleetError;
-use hothouse_sandbox::End;
+use hothouse_sandbox::{End, Sandbox};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::asked::{IdempotencyKey, made};
+use crate::auth::Caller;
 use crate::body::OptionalJsonBody;
 use crate::problem::{Refusal, json_response};
 use crate::query::Query;
-use crate::target::{AtSandbox, InSandbox};
+use crate::target::InSandbox;
 
 /// Sandboxes of a page when the request names no limit.
 const DEFAULT_PAGE: usize = 100;
@@ -44,11 +45,12 @@ pub(crate) struct SandboxPage {
 ))]
 pub(crate) async fn create(
     State(app): State<App>,
+    caller: Caller,
     key: IdempotencyKey,
     mut query: Query,
     OptionalJsonBody(spec): OptionalJsonBody<SandboxSpec>,
 ) -> Result<Response, Refusal> {
-    let asked = key.asked(&mut query, "sandbox", &spec)?;
+    let asked = key.asked(&caller, &mut query, "sandbox", &spec)?;
     query.finish()?;
     spec.validate()?;
     let created = app.fleet.create(spec, asked).await;
@@ -66,13 +68,18 @@ pub(crate) async fn create(
     (status = 200, body = SandboxPage),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Refusal> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Response, Refusal> {
     let limit = query.number("limit", 1..=MAX_PAGE)?.unwrap_or(DEFAULT_PAGE);
     let after: Option<SandboxId> = query.parsed("after")?;
     let labels = labels(&mut query)?;
     query.finish()?;
     // One more than asked for tells whether there is a next page.
-    let mut items = app.node.list(after.as_ref(), &labels, limit + 1);
+    let wanted = |sandbox: &Sandbox| sandbox.has_labels(&labels) && caller.knows(&sandbox.terms().claimant);
+    let mut items = app.node.list(after.as_ref(), limit + 1, wanted);
     let more = items.len() > limit;
     items.truncate(limit);
     let next = if more { items.last().map(|info| info.id.clone()) } else { None };
@@ -110,11 +117,12 @@ pub(crate) async fn get(InSandbox(sandbox): InSandbox, query: Query) -> Result<R
 ))]
 pub(crate) async fn delete(
     State(app): State<App>,
-    AtSandbox(id): AtSandbox,
+    caller: Caller,
+    InSandbox(sandbox): InSandbox,
     query: Query,
 ) -> Result<Response, Refusal> {
     query.finish()?;
-    app.node.delete(&id).await?;
+    app.node.end(sandbox.id(), deleted_by(&caller)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -125,15 +133,24 @@ pub(crate) async fn delete(
     (status = 200, body = EndedMany),
     (status = "default", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn delete_many(State(app): State<App>, mut query: Query) -> Result<Response, Refusal> {
+pub(crate) async fn delete_many(
+    State(app): State<App>,
+    caller: Caller,
+    mut query: Query,
+) -> Result<Response, Refusal> {
     let labels = labels(&mut query)?;
     query.finish()?;
     if labels.is_empty() {
         let reason = "is missing; give it as ?label=name%3Dvalue to say which sandboxes are meant";
         return Err(Refusal::field("label", reason));
     }
-    let sandboxes = app.node.find(&labels);
-    Ok(json_response(StatusCode::OK, &app.fleet.end_many(sandboxes, &End::deleted()).await))
+    let mut sandboxes = app.node.all();
+    sandboxes.retain(|sandbox| sandbox.has_labels(&labels) && caller.knows(&sandbox.terms().claimant));
+    Ok(json_response(StatusCode::OK, &app.fleet.end_many(sandboxes, &deleted_by(&caller)).await))
+}
+
+fn deleted_by(caller: &Caller) -> End {
+    End { by: caller.name(), ..End::deleted() }
 }
 
 /// Stop every process of a sandbox; they keep their memory.

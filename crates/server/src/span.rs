@@ -11,7 +11,9 @@ use hothouse_domain::id::check_name;
 use tracing::{Instrument, Span};
 
 use crate::app::App;
+use crate::auth::{self, Auth};
 use crate::origin;
+use crate::revocable::revocable;
 use crate::router::ROUTES;
 
 /// Names a request in the log and in the answer; a client may choose it.
@@ -40,15 +42,32 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         answered: false,
     };
     let answer = async {
-        match origin::check(app.exposure, request.headers()) {
-            Ok(()) => next.run(request).await,
-            Err(refusal) => refusal.into_response(),
+        if let Err(refusal) = origin::check(app.exposure, request.headers()) {
+            return refusal.into_response();
+        }
+        match &app.auth {
+            None => next.run(request).await,
+            Some(auth) => run_for_caller(auth, route, request, next).await,
         }
     };
     let mut response = answer.instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.answered(response.status().as_u16());
     response
+}
+
+/// Runs a request for whoever sends it, as long as they may.
+async fn run_for_caller(auth: &Auth, route: &str, mut request: Request, next: Next) -> Response {
+    let caller = match auth.admit(request.method(), route, request.headers()) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let revoked = caller.revoked.clone();
+    request.extensions_mut().insert(caller);
+    tokio::select! {
+        response = next.run(request) => revocable(response, revoked),
+        () = revoked.cancelled() => auth::revoked().into_response(),
+    }
 }
 
 /// The client's id when it is a name, or a new one.

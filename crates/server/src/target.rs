@@ -1,21 +1,20 @@
 //! What a request's path names: the sandbox, the exec, the shell session.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use hothouse_domain::{ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, TemplateName};
-use hothouse_sandbox::Sandbox;
+use hothouse_sandbox::{Sandbox, SandboxError};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::problem::Refusal;
 
 /// The sandbox that the path names.
 pub(crate) struct InSandbox(pub(crate) Sandbox);
-
-/// The id of a sandbox in the path, which may not exist.
-pub(crate) struct AtSandbox(pub(crate) SandboxId);
 
 /// The id of an exec in the path.
 pub(crate) struct AtExec(pub(crate) ExecId);
@@ -49,18 +48,33 @@ where
     text.parse().map_err(|error: T::Err| Refusal::field(name, error.to_string()))
 }
 
-impl FromRequestParts<App> for AtSandbox {
-    type Rejection = Refusal;
-    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
-        parameter(parts, "sandbox_id").await.map(Self)
+impl FromRequestParts<App> for Caller {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        Ok(caller(parts))
     }
+}
+
+fn caller(parts: &Parts) -> Caller {
+    parts.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anybody)
 }
 
 impl FromRequestParts<App> for InSandbox {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let id: SandboxId = parameter(parts, "sandbox_id").await?;
-        Ok(Self(app.node.get(&id)?))
+        let caller = caller(parts);
+        match app.node.get(&id) {
+            Ok(sandbox) if caller.knows(&sandbox.terms().claimant) => Ok(Self(sandbox)),
+            // What is another tenant's is not there, ended or not.
+            Ok(_) => Err(SandboxError::NotFound(id.to_string()).into()),
+            Err(SandboxError::Ended { .. })
+                if !app.node.ended(&id).is_some_and(|e| caller.knows(&e.claimant)) =>
+            {
+                Err(SandboxError::NotFound(id.to_string()).into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

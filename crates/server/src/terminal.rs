@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use utoipa::ToSchema;
 
 use crate::app::{App, StreamPermit};
+use crate::auth::Caller;
 use crate::body::from_json;
 use crate::execs::{SignalRequest, check_size};
 use crate::problem::Refusal;
@@ -104,6 +105,7 @@ enum Program {
 ))]
 pub(crate) async fn open(
     State(app): State<App>,
+    caller: Caller,
     InSandbox(sandbox): InSandbox,
     mut query: Query,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -118,9 +120,15 @@ pub(crate) async fn open(
     let permit = app.stream_permit()?;
     let terminals = app.terminals.clone();
     let session = Session { app, sandbox, from, _permit: permit };
-    Ok(upgrade
-        .max_message_size(MAX_MESSAGE)
-        .on_upgrade(move |socket| terminals.track_future(session.run(socket, program))))
+    Ok(upgrade.max_message_size(MAX_MESSAGE).on_upgrade(move |socket| {
+        terminals.track_future(async move {
+            tokio::select! {
+                () = session.run(socket, program) => {}
+                // Its program goes on, as when a client is lost.
+                () = caller.revoked.cancelled() => {}
+            }
+        })
+    }))
 }
 
 fn program(query: &mut Query) -> Result<Program, Refusal> {

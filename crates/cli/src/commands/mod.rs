@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 mod follow;
+pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod openapi;
 pub(crate) mod pool;
@@ -71,6 +72,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Rm(args) => rm::run(args).await,
         Command::Template(args) => template::run(args).await,
         Command::Pool(args) => pool::run(args).await,
+        Command::Keys(args) => keys::run(args),
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
         Command::Bench(args) => Box::pin(crate::bench::run(args)).await,
         Command::Openapi(args) => openapi::run(&args),
@@ -92,6 +94,7 @@ impl Command {
             Self::Rm(args) => args.json,
             Self::Template(args) => args.wants_json(),
             Self::Pool(args) => args.wants_json(),
+            Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             Self::Shell(_) | Self::Cp(_) | Self::Bench(_) | Self::Openapi(_) | Self::Completions(_) => false,
         }
@@ -132,7 +135,9 @@ fn tell(failure: &Failure, json: bool) {
 /// With a hint to start a server when the command cannot do without and none was named.
 fn needs_server(failure: Failure) -> Failure {
     match failure.code() {
-        Some(ErrorCode::SandboxNotFound) => failure.hint("`hothouse ps` lists the sandboxes"),
+        Some(ErrorCode::SandboxNotFound | ErrorCode::SandboxEnded) => {
+            failure.hint("`hothouse ps` lists the sandboxes")
+        }
         Some(_) | None => failure,
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 
 use clap::ValueEnum;
@@ -12,10 +12,12 @@ use hothouse_fleet::Fleet;
 use hothouse_sandbox::Node;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
+use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::keys;
 use crate::console;
 use crate::failure::Failure;
 use crate::flags::{AmountFlag, NodeFlags};
@@ -59,6 +61,27 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     on_exit: OnExit,
+    /// The file of API keys; `hothouse keys` makes it [default: keys.json in the home, where there is one]
+    #[arg(long, value_name = "FILE", env = "HOTHOUSE_KEYS", hide_env_values = true)]
+    keys: Option<PathBuf>,
+    /// Speak TLS with this certificate (PEM, the chain after it)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        env = "HOTHOUSE_TLS_CERT",
+        hide_env_values = true
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        env = "HOTHOUSE_TLS_KEY",
+        hide_env_values = true
+    )]
+    tls_key: Option<PathBuf>,
     /// Listen on an address that other machines reach, although nothing there asks who they are
     #[arg(long)]
     insecure: bool,
@@ -118,7 +141,19 @@ struct Ready {
 
 /// Serves until a signal comes.
 pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
-    let ServeArgs { listen, max_sandboxes, capacity, on_exit, insecure, log_format: _, json, node } = args;
+    let ServeArgs {
+        listen,
+        max_sandboxes,
+        capacity,
+        on_exit,
+        keys,
+        tls_cert,
+        tls_key,
+        insecure,
+        log_format: _,
+        json,
+        node,
+    } = args;
     let mut interrupts = Interrupts::listen()?;
     let home = node.home()?;
     let _lock = lock(&home)?;
@@ -135,7 +170,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
             return Err(Failure::new(ErrorCode::Internal, error.to_string()));
         }
     };
-    let options = ServerOptions { listen, insecure, limits: ServerLimits::default() };
+    let keys = keys.or_else(|| Some(home.join(keys::DEFAULT_FILE)).filter(|path| path.exists()));
+    let tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    let options = ServerOptions { listen, keys, tls, insecure, limits: ServerLimits::default() };
     let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
@@ -145,7 +182,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
         }
     };
     let shutdown = CancellationToken::new();
-    let url = format!("http://{}", server.local_addr());
+    let url = format!("{}://{}", server.scheme(), server.local_addr());
     let serving = pin!(Box::pin(server.serve(shutdown.clone())));
     tell_ready(url, json)?;
     tokio::select! {
@@ -182,7 +219,11 @@ fn refused(error: &BindError) -> Failure {
             "--listen",
             format!("{address} is reached from other machines, and nobody there is asked who they are"),
         )
-        .hint("listen on 127.0.0.1, or pass --insecure when only trusted machines reach this address"),
+        .hint(
+            "make a key with `hothouse keys create`, listen on 127.0.0.1, or pass --insecure when only trusted machines \
+             reach this address",
+        ),
+        BindError::Keys(_) | BindError::Tls(_) => Failure::new(ErrorCode::InvalidRequest, error.to_string()),
         BindError::Listen { address, source } => Failure::io(format_args!("listening on {address}"), source)
             .hint("choose another --listen IP:PORT"),
     }

@@ -1,19 +1,45 @@
 //! The HTTP client of a Hothouse server: keep-alive, typed problems.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hothouse_domain::{Capabilities, ErrorCode, Problem, SandboxId, SandboxInfo, SandboxSpec};
+use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
+use super::tls;
 use crate::failure::Failure;
+
+/// A WebSocket to a server.
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A server, by HTTP; clones share its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiClient {
     http: reqwest::Client,
     base: Url,
+    /// For what does not go through `http`.
+    authorization: Option<HeaderValue>,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// The key from the environment: in an argument every process of the machine could read it.
+fn authorization() -> Result<Option<HeaderValue>, Failure> {
+    let Some(key) = std::env::var_os("HOTHOUSE_API_KEY").filter(|key| !key.is_empty()) else {
+        return Ok(None);
+    };
+    let value = key.to_str().and_then(|key| HeaderValue::try_from(format!("Bearer {key}")).ok());
+    let Some(mut value) = value else {
+        return Err(Failure::usage("HOTHOUSE_API_KEY", "is not printable ASCII; is it a key?"));
+    };
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// One page of a listing.
@@ -35,24 +61,40 @@ impl ApiClient {
         };
         let mut base: Url = full.parse().map_err(|_| bad("is not a URL"))?;
         match base.scheme() {
-            "http" => {}
-            "https" => {
-                return Err(bad("needs TLS, which this client does not speak; use http:// through a tunnel"));
-            }
-            _ => return Err(bad("is not an http:// address")),
+            "http" | "https" => {}
+            _ => return Err(bad("is not an http:// or https:// address")),
         }
         if base.host_str().is_none_or(str::is_empty) || base.query().is_some() || base.fragment().is_some() {
             return Err(bad("is not the address of a server"));
         }
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(&path);
+        let mut headers = HeaderMap::new();
+        let authorization = authorization()?;
+        headers.extend(authorization.clone().map(|value| (header::AUTHORIZATION, value)));
+        let tls = if base.scheme() == "https" { Some(tls::config()?) } else { None };
+        // Not used for http; this keeps the client from reading the machine's roots for nothing.
+        let unused = || tls::without_roots().map(Arc::new);
+        let config = tls.clone().map_or_else(unused, Ok)?;
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((*config).clone())
+            .default_headers(headers)
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(5))
             .no_proxy()
             .build()
             .map_err(|e| Failure::new(ErrorCode::Internal, format!("making an HTTP client: {e}")))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, authorization, tls })
+    }
+
+    /// Opens a WebSocket.
+    pub(crate) async fn socket(&self, mut url: Url) -> Result<Socket, WebSocketError> {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        url.set_scheme(scheme).expect("all of these are schemes with a host");
+        let mut request = url.as_str().into_client_request()?;
+        request.headers_mut().extend(self.authorization.clone().map(|value| (header::AUTHORIZATION, value)));
+        let connector = self.tls.clone().map(Connector::Rustls);
+        Ok(connect_async_tls_with_config(request, None, true, connector).await?.0)
     }
 
     /// The server's address.
@@ -167,12 +209,12 @@ mod tests {
 
     #[test_case("http://127.0.0.1:8700" => "http://127.0.0.1:8700/v1/sandboxes/a%2Fb")]
     #[test_case("127.0.0.1:8700" => "http://127.0.0.1:8700/v1/sandboxes/a%2Fb")]
+    #[test_case("https://host" => "https://host/v1/sandboxes/a%2Fb")]
     #[test_case("http://host/prefix/" => "http://host/prefix/v1/sandboxes/a%2Fb")]
     fn addresses(base: &str) -> String {
         ApiClient::new(base).unwrap().url(&["v1", "sandboxes", "a/b"]).to_string()
     }
 
-    #[test_case("https://host" ; "tls")]
     #[test_case("ftp://host" ; "other scheme")]
     #[test_case("http://" ; "no host")]
     #[test_case("http://host/?a=b" ; "query")]

@@ -315,8 +315,7 @@ fn at(client: &ApiClient, id: &SandboxId, method: Method, rest: &[&str]) -> Requ
 
 async fn terminal(client: &ApiClient, id: &SandboxId, exec: ExecId, spec: ExecSpec) -> Result<Live, Failure> {
     use futures::SinkExt as _;
-    let mut url = client.url(&["v1", "sandboxes", id.as_str(), "terminal"]);
-    url.set_scheme("ws").expect("http and ws are both schemes with a host");
+    let url = client.url(&["v1", "sandboxes", id.as_str(), "terminal"]);
     let broken = |error: WebSocketError| match error {
         // The server says why.
         WebSocketError::Http(response)
@@ -329,7 +328,7 @@ async fn terminal(client: &ApiClient, id: &SandboxId, exec: ExecId, spec: ExecSp
             Failure::new(ErrorCode::Internal, format!("opening a terminal at {}: {other}", client.base()))
         }
     };
-    let (mut socket, _) = tokio_tungstenite::connect_async(url.as_str()).await.map_err(broken)?;
+    let mut socket = client.socket(url).await.map_err(broken)?;
     socket.send(Message::text(serde_json::to_string(&spec)?)).await.map_err(broken)?;
     Ok(Live::terminal(client.clone(), id.clone(), exec, socket))
 }

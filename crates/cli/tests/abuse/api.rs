@@ -46,6 +46,8 @@ impl Answer {
 impl Api {
     /// A client of the server at `base`.
     pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
+        // Every client wants one, TLS or not; the first one stays.
+        drop(tokio_rustls::rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(Duration::from_secs(180)).tcp_nodelay(true).build()?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), http })
     }

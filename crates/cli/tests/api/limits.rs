@@ -47,7 +47,13 @@ impl Small {
         };
         let node = within("a node", Box::pin(Node::start(options))).await??;
         let fleet = Fleet::start(node.clone(), &home.path().join("home")).await?;
-        let options = ServerOptions { listen: ([127, 0, 0, 1], 0).into(), insecure: false, limits };
+        let options = ServerOptions {
+            listen: ([127, 0, 0, 1], 0).into(),
+            keys: None,
+            tls: None,
+            insecure: false,
+            limits,
+        };
         let server = Server::bind(fleet, options).await?;
         let address = server.local_addr();
         let shutdown = CancellationToken::new();

@@ -7,6 +7,7 @@ mod bad_input;
 mod events;
 mod execs;
 mod files;
+mod keys;
 mod leases;
 mod limits;
 mod pools;

@@ -115,8 +115,9 @@ impl Server {
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--json", "--on-exit", "destroy", "--home"])
+            .args(["serve", "--json", "--on-exit", "destroy", "--home"])
             .arg(directory.path().join("home"))
+            .env("HOTHOUSE_LISTEN", "127.0.0.1:0")
             .args(&flags)
             .env_remove("HOTHOUSE_SERVER")
             .stdin(Stdio::null())

@@ -20,7 +20,7 @@ struct Terminal {
 impl Terminal {
     async fn open(server: &Server, path: &str) -> Result<Self> {
         let url = format!("{}{path}", server.base.replacen("http", "ws", 1));
-        let (socket, _) = within("the terminal to open", connect_async(url)).await??;
+        let (socket, _) = within("the terminal to open", Box::pin(connect_async(url))).await??;
         Ok(Self { socket, shown: String::new() })
     }
 

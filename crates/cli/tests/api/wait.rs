@@ -43,5 +43,7 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Res
 
 /// A client that gives up as this file does, whatever a test forgets to bound.
 pub(crate) fn client() -> Result<reqwest::Client> {
+    // Every client wants one, TLS or not; another test may have been first.
+    drop(tokio_rustls::rustls::crypto::ring::default_provider().install_default());
     Ok(reqwest::Client::builder().timeout(PATIENCE).build()?)
 }

@@ -84,7 +84,6 @@ const WRONG: &[&[&str]] = &[
     &["bench", "create", "--rounds", "0"],
     &["bench", "growth", "--alive", "0"],
     // servers
-    &["ps", "--server", "https://example.org"],
     &["ps", "--server", "ftp://example.org"],
     &["ps", "--server", "http://"],
     &["ps", "--server", "http://127.0.0.1:99999"],
