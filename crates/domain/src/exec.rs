@@ -37,6 +37,9 @@ pub struct ExecSpec {
     pub shell: Option<String>,
     /// Added to the sandbox's own environment.
     pub env: BTreeMap<String, String>,
+    /// Names of the sandbox's secrets that it gets as variables; a variable of the same name in `env` wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Working directory; the sandbox's `workdir` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
@@ -123,7 +126,7 @@ fn check_argv(argv: &[String]) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
+pub(crate) fn check_text(field: &str, text: &str) -> Result<(), Invalid> {
     if text.contains('\0') {
         return Err(Invalid::new(field, "has a NUL byte"));
     }

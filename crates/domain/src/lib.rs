@@ -17,6 +17,7 @@ pub mod pool;
 pub mod problem;
 pub mod resources;
 pub mod sandbox;
+pub mod secret;
 pub mod shell;
 pub mod signal;
 pub mod template;
@@ -30,7 +31,8 @@ pub use id::{ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId
 pub use lease::Lease;
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
-pub use resources::Resources;
+pub use resources::{ResourceChange, Resources};
 pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
+pub use secret::Secret;
 pub use signal::Signal;
 pub use template::{TemplateInfo, TemplateSpec};

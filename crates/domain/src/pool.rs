@@ -10,7 +10,9 @@ use crate::files::parse_mode;
 use crate::id::{PoolName, TemplateName};
 use crate::lease::Lease;
 use crate::problem::Invalid;
+use crate::resources::ResourceChange;
 use crate::sandbox::check_path;
+use crate::secret::Secret;
 
 /// The most sandboxes that a pool may keep ready.
 pub const MAX_READY: u32 = 20_000;
@@ -129,8 +131,14 @@ pub struct ClaimFile {
 pub struct ClaimSpec {
     /// Variables of every exec that does not set them itself, over those of the template.
     pub env: BTreeMap<String, String>,
+    /// Values for execs that ask for them by name; no other process gets them, and nothing shows them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
     /// Labels, over those of the template.
     pub labels: BTreeMap<String, String>,
+    /// Limits that are other than the template's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceChange>,
     /// Files that are there when the claim is answered.
     pub files: Vec<ClaimFile>,
     /// When it ends without being deleted, over what the template says; counted from the claim.
@@ -160,6 +168,8 @@ impl ClaimSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {
+    /// Its template's setup runs in it; nobody gets it yet.
+    Preparing,
     /// It waits for a claim.
     Ready,
     /// Somebody has it.

@@ -98,6 +98,8 @@ pub enum ErrorCode {
     GroupExists,
     /// The image is not known, not readable or not safe.
     ImageInvalid,
+    /// A command of the template's setup failed.
+    SetupFailed,
     /// The backend cannot make the sandbox.
     CreateFailed,
     /// This machine or backend cannot do it.
@@ -145,7 +147,7 @@ impl ErrorCode {
             Self::TooLarge => 413,
             Self::ImageInvalid => 422,
             Self::RateLimited | Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
-            Self::CreateFailed | Self::Internal => 500,
+            Self::SetupFailed | Self::CreateFailed | Self::Internal => 500,
             Self::Unsupported => 501,
             Self::ShuttingDown => 503,
             Self::TimedOut => 504,
@@ -193,6 +195,7 @@ impl ErrorCode {
             Self::GroupNotFound => "group_not_found",
             Self::GroupExists => "group_exists",
             Self::ImageInvalid => "image_invalid",
+            Self::SetupFailed => "setup_failed",
             Self::CreateFailed => "create_failed",
             Self::Unsupported => "unsupported",
             Self::TimedOut => "timed_out",

@@ -30,6 +30,51 @@ impl Default for Resources {
     }
 }
 
+/// Limits that are changed while a sandbox lives. Unknown fields are refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResourceChange {
+    /// CPU time per wall time, in cores. 0.01 to 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// RAM in bytes; not so little that the sandbox's files could take all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads at once. 4 to 1,048,576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+impl ResourceChange {
+    /// These limits with the change; what is not named stays.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the field and what is allowed.
+    pub fn over(&self, old: &Resources) -> Result<Resources, Invalid> {
+        let new = Resources {
+            cpus: self.cpus.unwrap_or(old.cpus),
+            memory_bytes: self.memory_bytes.unwrap_or(old.memory_bytes),
+            pids: self.pids.unwrap_or(old.pids),
+            ..old.clone()
+        };
+        new.validate()?;
+        // How much files may take was settled when the file system was made.
+        let files = old.file_bytes();
+        if new.file_bytes() < files {
+            let reason = format!(
+                "is {}; the sandbox's files may take {files} of it, so it takes more",
+                new.memory_bytes
+            );
+            return Err(Invalid::new("resources.memory_bytes", reason));
+        }
+        // More memory makes no more room for files, and the limit that is shown is the one that holds.
+        Ok(Resources {
+            disk_bytes: if new.memory_bytes == old.memory_bytes { old.disk_bytes } else { files },
+            ..new
+        })
+    }
+}
+
 /// Memory that files never take: programs have to run to remove them.
 const KEPT_FROM_FILES: u64 = 8 << 20;
 

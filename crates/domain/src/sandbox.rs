@@ -16,6 +16,7 @@ use crate::lease::Lease;
 use crate::pool::PoolPlace;
 use crate::problem::Invalid;
 use crate::resources::Resources;
+use crate::secret::{Secret, check_secrets};
 
 /// At most so many labels on one sandbox.
 pub const MAX_LABELS: usize = 64;
@@ -112,6 +113,9 @@ pub struct SandboxSpec {
     pub network: Network,
     /// Environment of every exec; an exec's own `env` wins.
     pub env: BTreeMap<String, String>,
+    /// Values for execs that ask for them by name; no other process gets them, and nothing shows them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
     /// Working directory of every exec that names none; absolute. Default `/workspace`, made when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
@@ -137,6 +141,7 @@ impl SandboxSpec {
     pub fn validate(&self) -> Result<(), Invalid> {
         self.resources.validate()?;
         check_env(&self.env)?;
+        check_secrets(&self.secrets)?;
         self.lease.validate()?;
         check_needs(&self.needs)?;
         if let Some(workdir) = &self.workdir {

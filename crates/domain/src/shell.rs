@@ -19,6 +19,9 @@ pub struct ShellSpec {
     pub shell_id: Option<ShellId>,
     /// Added to the sandbox's own environment.
     pub env: BTreeMap<String, String>,
+    /// Names of the sandbox's secrets that it gets as variables; a variable of the same name in `env` wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Where it starts; the sandbox's `workdir` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,

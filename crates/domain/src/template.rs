@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::capacity::Amounts;
+use crate::exec::check_text;
 use crate::id::TemplateName;
 use crate::lease::Lease;
 use crate::problem::Invalid;
 use crate::resources::Resources;
 use crate::sandbox::{ImageRef, Network, SandboxSpec};
+
+/// The most commands of a setup.
+pub const MAX_SETUP: usize = 64;
 
 /// What a template's sandboxes are made from. Unknown fields are refused.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -27,6 +31,10 @@ pub struct TemplateSpec {
     /// Working directory of execs that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// Command lines for `/bin/sh -c` that run in every sandbox, one after the other, before it is ready; all of them have to
+    /// exit with 0, each within 600 s. At most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<String>,
     /// Labels of every sandbox.
     pub labels: BTreeMap<String, String>,
     /// When a claimed sandbox ends without being deleted; one that waits for a claim does not.
@@ -44,14 +52,24 @@ impl TemplateSpec {
     /// # Errors
     /// [`Invalid`] names the field and what is allowed.
     pub fn validate(&self) -> Result<(), Invalid> {
+        if self.setup.len() > MAX_SETUP {
+            return Err(Invalid::new(
+                "setup",
+                format!("has {} entries; at most {MAX_SETUP}", self.setup.len()),
+            ));
+        }
+        for (at, command) in self.setup.iter().enumerate() {
+            check_text(&format!("setup[{at}]"), command)?;
+        }
         self.sandbox().validate()
     }
 
     /// A sandbox of this template, as it is before anybody claims it.
     #[must_use]
     pub fn sandbox(&self) -> SandboxSpec {
-        let Self { image, resources, network, env, workdir, labels, lease, needs } = self.clone();
-        SandboxSpec { id: None, image, resources, network, env, workdir, labels, lease, needs }
+        let Self { image, resources, network, env, workdir, labels, lease, needs, setup: _ } = self.clone();
+        let secrets = BTreeMap::new();
+        SandboxSpec { id: None, image, resources, network, env, secrets, workdir, labels, lease, needs }
     }
 }
 

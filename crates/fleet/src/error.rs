@@ -79,6 +79,16 @@ pub enum FleetError {
         /// Why.
         source: Box<FleetError>,
     },
+    /// A command of the template's setup failed.
+    #[error("setup[{index}] {how}: {said}")]
+    Setup {
+        /// Which, from 0.
+        index: usize,
+        /// What became of it.
+        how: String,
+        /// The end of what it wrote.
+        said: String,
+    },
     /// A sandbox could not be made or claimed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -103,6 +113,7 @@ impl FleetError {
             Self::NoGroup(_) => ErrorCode::GroupNotFound,
             Self::GroupExists(_) => ErrorCode::GroupExists,
             Self::Member { source, .. } => source.code(),
+            Self::Setup { .. } => ErrorCode::SetupFailed,
         }
     }
 

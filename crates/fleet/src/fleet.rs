@@ -80,7 +80,7 @@ impl Fleet {
         let fleet = Self {
             inner: Arc::new(Inner { admission, requests, tasks, templates_shelf, pools_shelf, catalogue }),
         };
-        fleet.sweep_half_made_groups().await;
+        fleet.sweep_half_made().await;
         Ok(fleet)
     }
 
@@ -88,6 +88,19 @@ impl Fleet {
     #[must_use]
     pub fn node(&self) -> &Node {
         self.inner.admission.node()
+    }
+
+    /// Ends what an earlier server had not finished to make.
+    async fn sweep_half_made(&self) {
+        let mut preparing = self.node().all();
+        preparing.retain(|sandbox| {
+            sandbox.terms().pool.as_ref().is_some_and(|place| place.claim == Claim::Preparing)
+        });
+        let end = End::new(EndCause::Pool, "node", "its setup had not ended when the server did");
+        for failed in self.end_many(preparing, &end).await.failures {
+            tracing::error!(sandbox = ?failed.id, detail = failed.problem.detail, "half made, and not removed");
+        }
+        self.sweep_half_made_groups().await;
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {

@@ -21,6 +21,7 @@ mod groups;
 pub mod plan;
 mod pool;
 mod requests;
+mod setup;
 mod shelf;
 
 pub use admission::{Patience, QueueInfo};

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hothouse_domain::{
-    Claim, ClaimSpec, EndCause, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase,
-    SandboxSpec, TemplateInfo,
+    Claim, ClaimSpec, EndCause, Invalid, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec,
+    SandboxPhase, SandboxSpec, TemplateInfo,
 };
-use hothouse_sandbox::{Claimant, End, NewSandbox, Node, Sandbox, SandboxError};
+use hothouse_sandbox::{Claimant, End, NewSandbox, Node, Reserved, Sandbox, SandboxError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::binding::Files;
 use crate::demand::Demand;
 use crate::error::FleetError;
 use crate::plan::{Action, Desired, Observed, plan};
+use crate::setup;
 use crate::shelf::PoolRecord;
 
 /// How often the keeper looks although nothing has happened: demand wanes, sandboxes die.
@@ -207,17 +208,21 @@ impl Pool {
         patience: Patience,
         left: CancellationToken,
     ) -> Result<Sandbox, FleetError> {
-        let (spec, place) = {
+        let (spec, place, setup) = {
             let mut contents = self.contents();
             if contents.phase == PoolPhase::Draining {
                 return Err(FleetError::Draining(contents.spec.name.clone()));
             }
-            let spec = bound(&contents.template, &claim);
+            let setup = contents.template.spec.setup.clone();
+            // What setup runs in is the template's; the claim is bound to it afterwards.
+            let state = if setup.is_empty() { Claim::Claimed } else { Claim::Preparing };
+            let spec = bound(&contents.template, &claim)?;
             // Before any is taken: a claim that cannot be bound costs nobody a sandbox.
             spec.validate()?;
             let now = self.second();
             contents.demand.note(now);
-            (spec, place(&contents, Claim::Claimed))
+            let spec = if setup.is_empty() { spec } else { contents.template.spec.sandbox() };
+            (spec, place(&contents, state), setup)
         };
         while let Some(sandbox) = self.take_ready() {
             match self.inner.node.claim(&sandbox, claim.clone(), claimant.clone()).await {
@@ -238,16 +243,70 @@ impl Pool {
             }
         }
         let waiting = Waiting::new(self);
-        let new = NewSandbox { spec, pool: Some(place), claimant };
+        let asker = if setup.is_empty() { claimant.clone() } else { Claimant::default() };
+        let new = NewSandbox { spec, pool: Some(place), claimant: asker };
         let reserve = || self.inner.node.reserve(vec![new.clone()]);
         let reserved = tokio::select! {
             reserved = self.inner.admission.admit(patience, reserve) => reserved?.pop(),
             // Nobody is left who would wait.
             () = left.cancelled() => None,
         };
-        let made = reserved.ok_or(SandboxError::ShuttingDown)?.make().await;
+        let made =
+            self.make_bound(reserved.ok_or(SandboxError::ShuttingDown)?, claim, claimant, &setup).await;
         drop(waiting);
-        Ok(made?)
+        made
+    }
+
+    /// Makes one for a claim alone.
+    async fn make_bound(
+        &self,
+        reserved: Reserved,
+        claim: ClaimSpec,
+        claimant: Claimant,
+        setup: &[String],
+    ) -> Result<Sandbox, FleetError> {
+        let sandbox = reserved.make().await?;
+        if setup.is_empty() {
+            return Ok(sandbox);
+        }
+        let prepared = match self.set_up(setup, &sandbox).await {
+            Ok(()) => self.inner.node.claim(&sandbox, claim, claimant).await.map_err(FleetError::from),
+            Err(error) => Err(error),
+        };
+        if prepared.is_err() {
+            self.remove(sandbox.clone(), EndCause::Pool, "it could not be prepared").await;
+        }
+        prepared.map(|()| sandbox)
+    }
+
+    /// Makes one that waits for a claim.
+    async fn make_ready(
+        &self,
+        spec: SandboxSpec,
+        place: PoolPlace,
+        setup: &[String],
+    ) -> Result<Sandbox, FleetError> {
+        let new = NewSandbox { spec, pool: Some(place), claimant: Claimant::default() };
+        let sandbox = self.inner.node.create_for(new).await?;
+        if setup.is_empty() {
+            return Ok(sandbox);
+        }
+        let prepared = match self.set_up(setup, &sandbox).await {
+            Ok(()) => sandbox.prepared().await.map_err(FleetError::from),
+            Err(error) => Err(error),
+        };
+        if prepared.is_err() {
+            self.remove(sandbox.clone(), EndCause::Pool, "it could not be prepared").await;
+        }
+        prepared.map(|()| sandbox)
+    }
+
+    /// Runs the setup, unless the pool is closed meanwhile.
+    async fn set_up(&self, setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
+        tokio::select! {
+            done = setup::run(setup, sandbox) => done,
+            () = self.inner.closing.cancelled() => Err(SandboxError::ShuttingDown.into()),
+        }
     }
 
     /// The oldest one of the latest version.
@@ -307,12 +366,13 @@ impl Pool {
     }
 
     async fn make(self) {
-        let (spec, place) = {
+        let (spec, place, setup) = {
             let contents = self.contents();
-            (contents.template.spec.sandbox(), place(&contents, Claim::Ready))
+            let setup = contents.template.spec.setup.clone();
+            let state = if setup.is_empty() { Claim::Ready } else { Claim::Preparing };
+            (contents.template.spec.sandbox(), place(&contents, state), setup)
         };
-        let new = NewSandbox { spec, pool: Some(place), claimant: Claimant::default() };
-        let made = self.inner.node.create_for(new).await;
+        let made = self.make_ready(spec, place, &setup).await;
         let mut unwanted = None;
         {
             let mut contents = self.contents();
@@ -436,12 +496,16 @@ fn place(contents: &Contents, claim: Claim) -> PoolPlace {
 }
 
 /// A sandbox of this template as this claim wants it.
-fn bound(template: &TemplateInfo, claim: &ClaimSpec) -> SandboxSpec {
+fn bound(template: &TemplateInfo, claim: &ClaimSpec) -> Result<SandboxSpec, Invalid> {
     let mut spec = template.spec.sandbox();
     spec.env.extend(claim.env.clone());
     spec.labels.extend(claim.labels.clone());
     spec.lease = claim.lease.clone().or(&spec.lease);
-    spec
+    spec.secrets.extend(claim.secrets.clone());
+    if let Some(change) = claim.resources {
+        spec.resources = change.over(&spec.resources)?;
+    }
+    Ok(spec)
 }
 
 /// Sandboxes that a pool makes at once: more than there are cores would only wait for each other.

@@ -92,6 +92,14 @@ pub enum SandboxError {
         /// Why.
         source: std::io::Error,
     },
+    /// It keeps the limits that it has.
+    #[error("setting the limits of sandbox {id}: {reason}")]
+    Limit {
+        /// Which.
+        id: SandboxId,
+        /// Why.
+        reason: String,
+    },
     /// The node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -137,7 +145,7 @@ impl SandboxError {
             },
             Self::Create(error) => error.code(),
             Self::Freeze(error) => error.code(),
-            Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,
+            Self::Destroy(_) | Self::Remember { .. } | Self::Limit { .. } => ErrorCode::Internal,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn exec(
     Ok(Request::Exec(ExecRequest {
         exec_id: exec_id.to_string(),
         program,
-        env: merged(&sandbox.env, spec.env),
+        env: merged(&sandbox.env, asked(sandbox, &spec.secrets, spec.env)?),
         cwd: spec.cwd.unwrap_or_else(|| workdir(sandbox)),
         user: spec.user,
         stdin: stdin_bytes(spec.stdin, spec.stdin_encoding)?,
@@ -74,7 +74,7 @@ pub(crate) fn shell_open(
     spec.validate()?;
     Ok(Request::ShellOpen(ShellOpenRequest {
         shell_id: shell_id.to_string(),
-        env: merged(&sandbox.env, spec.env),
+        env: merged(&sandbox.env, asked(sandbox, &spec.secrets, spec.env)?),
         cwd: spec.cwd.unwrap_or_else(|| workdir(sandbox)),
         user: spec.user,
     }))
@@ -124,6 +124,25 @@ pub(crate) fn encoded(request: &Request) -> Result<Vec<u8>, Invalid> {
 /// The working directory of execs that name none.
 pub(crate) fn workdir(sandbox: &SandboxSpec) -> String {
     sandbox.workdir.clone().unwrap_or_else(|| SandboxSpec::DEFAULT_WORKDIR.to_owned())
+}
+
+/// With the secrets that are asked for; a variable that is given wins.
+fn asked(
+    sandbox: &SandboxSpec,
+    names: &[String],
+    mut env: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Invalid> {
+    for (at, name) in names.iter().enumerate() {
+        let Some(secret) = sandbox.secrets.get(name) else {
+            let known: Vec<&str> = sandbox.secrets.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let short: String = name.chars().take(64).collect();
+            let reason = format!("{short:?} is no secret of this sandbox; it has {known}");
+            return Err(Invalid::new(format!("secrets[{at}]"), reason));
+        };
+        env.entry(name.clone()).or_insert_with(|| secret.reveal().to_owned());
+    }
+    Ok(env)
 }
 
 fn merged(base: &BTreeMap<String, String>, over: BTreeMap<String, String>) -> Vec<(String, String)> {

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::capacity::Demand;
 use crate::endings::{End, Ended, Endings};
 use crate::error::SandboxError;
 use crate::events::Events;
@@ -323,7 +322,7 @@ impl Node {
         claimant: Claimant,
     ) -> Result<(), SandboxError> {
         let unclaimed = sandbox.terms().demand();
-        let demand = Demand { tenant: claimant.tenant.clone(), ..unclaimed.clone() };
+        let demand = sandbox.terms().claimed(claim.clone(), claimant.clone())?.demand();
         self.inner.registry.exchange(sandbox.id(), demand)?;
         let claimed = sandbox.claim(claim, claimant).await;
         if claimed.is_err()

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures::Stream;
-use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase};
+use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase, Secret};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -176,7 +176,10 @@ impl Sandbox {
         let terms = self.terms();
         let mut spec = terms.spec.clone();
         for value in spec.env.values_mut() {
-            "***".clone_into(value);
+            Secret::MASK.clone_into(value);
+        }
+        for secret in spec.secrets.values_mut() {
+            *secret = Secret::masked();
         }
         SandboxInfo {
             id: inner.id.clone(),

@@ -1,7 +1,7 @@
 //! What a sandbox was made from and whose it is: what a later node has to know of it.
 
 use hothouse_domain::capacity::demand;
-use hothouse_domain::{Claim, ClaimSpec, GroupId, PoolPlace, SandboxSpec, TenantName};
+use hothouse_domain::{Claim, ClaimSpec, GroupId, Invalid, PoolPlace, SandboxSpec, TenantName};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Demand;
@@ -56,12 +56,18 @@ pub struct RequestKey {
 }
 
 impl Terms {
-    /// With what a claim binds: its variables, labels and lease over those that are there.
-    #[must_use]
-    pub(crate) fn claimed(&self, claim: ClaimSpec, claimant: Claimant) -> Self {
-        let ClaimSpec { env, labels, lease, files: _ } = claim;
+    /// With what a claim binds over what is there.
+    ///
+    /// # Errors
+    /// [`Invalid`] names what breaks a rule.
+    pub(crate) fn claimed(&self, claim: ClaimSpec, claimant: Claimant) -> Result<Self, Invalid> {
+        let ClaimSpec { env, secrets, labels, resources, lease, files: _ } = claim;
         let mut terms = self.clone();
         terms.spec.env.extend(env);
+        terms.spec.secrets.extend(secrets);
+        if let Some(change) = resources {
+            terms.spec.resources = change.over(&terms.spec.resources)?;
+        }
         terms.spec.labels.extend(labels);
         terms.spec.lease = lease.or(&terms.spec.lease);
         terms.claimant = claimant;
@@ -69,7 +75,8 @@ impl Terms {
         if let Some(place) = &mut terms.pool {
             place.claim = Claim::Claimed;
         }
-        terms
+        terms.spec.validate()?;
+        Ok(terms)
     }
 
     /// What it takes of the node.
@@ -77,10 +84,10 @@ impl Terms {
         Demand { tenant: self.claimant.tenant.clone(), amounts: demand(&self.spec) }
     }
 
-    /// True while it waits in a pool: no lease counts yet.
+    /// True while it waits in a pool, or is prepared for that: no lease counts yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.pool.as_ref().is_some_and(|place| place.claim == Claim::Ready)
+        self.pool.as_ref().is_some_and(|place| place.claim != Claim::Claimed)
     }
 }
 

@@ -224,6 +224,8 @@ impl Session {
                 Message::Ping(_) | Message::Pong(_) => Ok(()),
             };
             if let Err(refusal) = done
+                // What was typed as the program ended: the end itself is told.
+                && refusal.0.code != ErrorCode::ExecFinished
                 && problems.send(*refusal.0).await.is_err()
             {
                 return Gone;

@@ -48,6 +48,7 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: EnvFlag::map(env),
+        secrets: BTreeMap::new(),
         workdir,
         labels,
         lease: lease.lease(),

@@ -150,7 +150,8 @@ pub(crate) async fn run(args: PoolArgs) -> Result<u8, Failure> {
         }
         What::Claim(ClaimArgs { name, env, label, lease, json, server }) => {
             let labels = label.into_iter().map(|l| (l.name, l.value)).collect();
-            let claim = ClaimSpec { env: EnvFlag::map(env), labels, files: Vec::new(), lease: lease.lease() };
+            let claim =
+                ClaimSpec { env: EnvFlag::map(env), labels, lease: lease.lease(), ..ClaimSpec::default() };
             let client = server.client()?;
             let request = client.request(Method::POST, &["v1", "pools", name.as_str(), "claim"]).json(&claim);
             let info: SandboxInfo = client.send_json(request).await?;

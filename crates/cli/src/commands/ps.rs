@@ -59,6 +59,7 @@ fn row(info: &SandboxInfo, now: Timestamp) -> Vec<String> {
         resources.cpus.to_string(),
         resources.pids.to_string(),
         info.pool.as_ref().map_or_else(String::new, |place| match place.claim {
+            Claim::Preparing => format!("{}, preparing", place.pool),
             Claim::Ready => format!("{}, ready", place.pool),
             Claim::Claimed => place.pool.to_string(),
         }),

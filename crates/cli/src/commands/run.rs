@@ -66,6 +66,7 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         workdir: workdir.map(str::to_owned),
         labels: BTreeMap::new(),
         lease: Lease::default(),

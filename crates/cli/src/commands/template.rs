@@ -37,6 +37,9 @@ struct SetArgs {
     /// Working directory of commands that name none [default: /workspace]
     #[arg(long, short = 'w', value_name = "PATH")]
     workdir: Option<String>,
+    /// A command line that has run in every sandbox before it is ready (repeatable)
+    #[arg(long, value_name = "COMMAND")]
+    setup: Vec<String>,
     /// A label of its sandboxes (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
@@ -99,7 +102,7 @@ pub(crate) async fn run(args: TemplateArgs) -> Result<u8, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<(), Failure> {
-    let SetArgs { name, env, workdir, label, need, json, limits, lease, server } = args;
+    let SetArgs { name, env, workdir, label, need, setup, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = TemplateSpec {
         image: limits.image.clone(),
@@ -107,6 +110,7 @@ async fn set(args: SetArgs) -> Result<(), Failure> {
         network: Network::None,
         env: EnvFlag::map(env),
         workdir,
+        setup,
         labels,
         lease: lease.lease(),
         needs: need.into_iter().map(|n| (n.name, n.amount)).collect(),

@@ -4,6 +4,7 @@
 
 mod admission;
 mod bad_input;
+mod binding;
 mod events;
 mod execs;
 mod files;

@@ -309,6 +309,7 @@ impl Inner {
             Report::Registered { ticket, .. }
             | Report::Created { ticket, .. }
             | Report::Failed { ticket, .. }
+            | Report::Limited { ticket }
             | Report::Destroyed { ticket, .. } => *ticket,
         };
         if let Report::Created { body, .. } = &report {
@@ -511,21 +512,7 @@ impl NativeBackend {
             }
             overlays.push(Overlay { target: target.clone(), layers });
         }
-        let resources = &spec.resources;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "validated: 0.01 to 1024 cores"
-        )]
-        let cpu_quota_us = ((resources.cpus * 100_000.0).round() as u64).max(1000);
-        let limits = Limits {
-            cpu_quota_us,
-            memory_bytes: resources.memory_bytes,
-            // The guest is one of them.
-            pids: resources.pids.saturating_add(1),
-            disk_bytes: resources.file_bytes(),
-            disk_inodes: resources.disk_inodes,
-        };
+        let limits = Limits::of(&spec.resources);
         let (directories, workdir) = (image.directories.clone(), spec.workdir.clone());
         Ok(CreateOrder { id: id.to_string(), overlays, directories, workdir, limits })
     }

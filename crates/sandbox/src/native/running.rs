@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hothouse_domain::SandboxId;
+use hothouse_domain::{Resources, SandboxId};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::backend::Inner;
 use super::cgroup::{Controller, Frozen};
 use super::state::State;
-use super::wire::{Body, Order, Report};
+use super::wire::{Body, Limits, Order, Report};
 use super::{DestroyError, FreezeError, process_start_time, state};
 use crate::terms::Terms;
 
@@ -70,6 +70,19 @@ impl Running {
             return Ok(());
         }
         self.backend.directory.replace(&self.id, &self.state(terms.clone()))
+    }
+
+    /// Gives it other limits on memory, processes and CPU time.
+    ///
+    /// # Errors
+    /// Why not; the old ones may hold in part then.
+    pub async fn limit(&self, resources: &Resources) -> Result<(), String> {
+        let limits = Limits::of(resources);
+        let order = |ticket| Order::Limit { ticket, body: self.body.clone(), limits };
+        match self.backend.ask(order, None).await? {
+            Report::Limited { .. } => Ok(()),
+            other => Err(format!("the spawner answered {other:?}")),
+        }
     }
 
     /// A fresh connection to its guest.

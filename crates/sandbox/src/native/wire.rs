@@ -1,5 +1,6 @@
 //! What the backend and its spawner say to each other: one postcard message per packet, file descriptors beside it.
 
+use hothouse_domain::Resources;
 use serde::{Deserialize, Serialize};
 
 /// The longest packet, in bytes.
@@ -19,6 +20,25 @@ pub(crate) struct Limits {
     pub(crate) pids: u32,
     pub(crate) disk_bytes: u64,
     pub(crate) disk_inodes: u64,
+}
+
+impl Limits {
+    pub(crate) fn of(resources: &Resources) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "validated: 0.01 to 1024 cores"
+        )]
+        let cpu_quota_us = ((resources.cpus * 100_000.0).round() as u64).max(1000);
+        Self {
+            cpu_quota_us,
+            memory_bytes: resources.memory_bytes,
+            // The guest is one of them.
+            pids: resources.pids.saturating_add(1),
+            disk_bytes: resources.file_bytes(),
+            disk_inodes: resources.disk_inodes,
+        }
+    }
 }
 
 /// One overlay of a sandbox's file system.
@@ -79,6 +99,12 @@ pub(crate) enum Order {
         ticket: Ticket,
         body: Body,
     },
+    /// A sandbox gets other limits on memory, processes and CPU time.
+    Limit {
+        ticket: Ticket,
+        body: Body,
+        limits: Limits,
+    },
     /// A sandbox that is being destroyed takes long: its CPU limit is lifted. No answer.
     Hasten {
         key: Ticket,
@@ -114,6 +140,9 @@ pub(crate) enum Report {
     Died {
         key: Ticket,
         reason: String,
+    },
+    Limited {
+        ticket: Ticket,
     },
     /// `leftover` names what could not be removed.
     Destroyed {

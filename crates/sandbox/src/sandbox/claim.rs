@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_domain::{ClaimSpec, EventKind};
+use hothouse_domain::{Claim, ClaimSpec, EventKind};
 
 use super::Sandbox;
 use crate::error::SandboxError;
@@ -16,7 +16,25 @@ impl Sandbox {
         Arc::clone(&locked(&self.inner.terms))
     }
 
-    /// Binds a claim's variables, labels and lease to it; its files are for the caller to write. When this returns, a node
+    /// Its setup has run: from now on it may be claimed, by the pools of later nodes too.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: it is dead, or the state directory takes no more.
+    pub async fn prepared(&self) -> Result<(), SandboxError> {
+        let running = self.inner.running.write().await;
+        let mut terms = Terms::clone(&self.terms());
+        if let Some(place) = &mut terms.pool {
+            place.claim = Claim::Ready;
+        }
+        let Some(running) = running.as_ref() else { return Err(self.gone()) };
+        running
+            .remember(&terms)
+            .map_err(|source| SandboxError::Remember { id: self.inner.id.clone(), source })?;
+        *locked(&self.inner.terms) = Arc::new(terms);
+        Ok(())
+    }
+
+    /// Binds a claim's variables, secrets, labels, limits and lease to it; its files are for the caller to write. When this returns, a node
     /// that is started on this home later knows of the claim too.
     ///
     /// # Errors
@@ -24,16 +42,26 @@ impl Sandbox {
     pub async fn claim(&self, claim: ClaimSpec, claimant: Claimant) -> Result<(), SandboxError> {
         // Alone: what two claims write must not mix.
         let running = self.inner.running.write().await;
-        let terms = self.terms().claimed(claim, claimant);
-        terms.spec.validate()?;
+        let old = self.terms();
+        let terms = old.claimed(claim, claimant)?;
         // Looked at under the lock that destroy needs: it is not taken away meanwhile.
         let _entered = self.inner.gate.enter(&self.inner.id)?;
         let Some(running) = running.as_ref() else {
             return Err(SandboxError::NotFound(self.inner.id.to_string()));
         };
-        running
-            .remember(&terms)
-            .map_err(|source| SandboxError::Remember { id: self.inner.id.clone(), source })?;
+        let limits = (old.spec.resources != terms.spec.resources).then_some(&terms.spec.resources);
+        if let Some(limits) = limits {
+            let failed = |reason| SandboxError::Limit { id: self.inner.id.clone(), reason };
+            running.limit(limits).await.map_err(failed)?;
+        }
+        if let Err(source) = running.remember(&terms) {
+            if limits.is_some()
+                && let Err(reason) = running.limit(&old.spec.resources).await
+            {
+                tracing::error!(sandbox = %self.inner.id, reason, "giving it its old limits back");
+            }
+            return Err(SandboxError::Remember { id: self.inner.id.clone(), source });
+        }
         let leased = !terms.spec.lease.is_endless();
         self.inner.around.owners.remove(&self.terms());
         self.inner.around.owners.add(&terms);

@@ -11,7 +11,7 @@ use rustix::process::{
 
 use super::{PIDFD_EVENT, Spawner, is_alive};
 use crate::native::cgroup::{Frozen, Group};
-use crate::native::wire::{Body, Report, Ticket};
+use crate::native::wire::{Body, Limits, Report, Ticket};
 
 /// One process that is, or is to be, a guest.
 #[derive(Debug)]
@@ -235,6 +235,22 @@ impl Spawner {
                 self.report(&Report::Failed { ticket, step: "ending the guest".to_owned(), reason });
             }
         }
+    }
+
+    /// Gives a sandbox other limits, ours or an earlier spawner's. Its group remembers them for the one after it.
+    pub(super) fn limit(&mut self, ticket: Ticket, body: &Body, limits: &Limits) {
+        if !self.sandboxes.contains_key(&body.key) {
+            self.adopt(body.clone());
+        }
+        let Some(sandbox) = self.sandboxes.get_mut(&body.key) else { return };
+        let limited = match &mut sandbox.group {
+            Some(group) => self.stock.groups.limit(group, limits).map_err(|e| e.to_string()),
+            None => Err("it has no control group".to_owned()),
+        };
+        self.report(&match limited {
+            Ok(()) => Report::Limited { ticket },
+            Err(reason) => Report::Failed { ticket, step: "setting its limits".to_owned(), reason },
+        });
     }
 
     /// Lets the processes of a sandbox that was told to end do so at once, whatever CPU they have used.

@@ -247,6 +247,7 @@ impl Spawner {
             }
             Order::Adopt { body } => self.adopt(body),
             Order::Destroy { ticket, body } => self.destroy(ticket, &body),
+            Order::Limit { ticket, body, limits } => self.limit(ticket, &body, &limits),
             Order::Hasten { key } => self.hasten(key),
         }
     }
