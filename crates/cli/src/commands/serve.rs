@@ -13,6 +13,7 @@ use hothouse_sandbox::Node;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +117,7 @@ struct Ready {
 pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let ServeArgs { listen, max_sandboxes, on_exit, insecure, log_format: _, json, node } = args;
     let mut interrupts = Interrupts::listen()?;
+    let descriptors = raise_descriptors();
     let home = node.home()?;
     let _lock = lock(&home)?;
     let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
@@ -130,7 +132,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
             return Err(Failure::new(ErrorCode::Internal, error.to_string()));
         }
     };
-    let options = ServerOptions { listen, insecure, limits: ServerLimits::default() };
+    let limits = ServerLimits::default().within(descriptors);
+    let options = ServerOptions { listen, insecure, limits };
     let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
@@ -152,6 +155,19 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     fleet.close().await;
     node.shutdown(on_exit.into()).await;
     Ok(0)
+}
+
+/// Allows as many open files as the administrator does, not as few as suit programs that use select(2); how many.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "raising the limit on open files");
+            limit.current.unwrap_or(u64::MAX)
+        }
+    }
 }
 
 /// Tells the server to end at the first signal; comes back at the second.
