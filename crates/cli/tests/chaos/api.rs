@@ -58,7 +58,8 @@ impl Answer {
 impl Api {
     /// A client with connections of its own.
     pub(crate) fn new(base: &str) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(ANSWER)
+        let http = reqwest::Client::builder()
+            .timeout(ANSWER)
             .tcp_nodelay(true)
             .pool_max_idle_per_host(IDLE)
             .build()?;

@@ -26,7 +26,8 @@ impl Guest {
         let path = directory.join("state.json");
         let text = fs::read(&path).with_context(|| path.display().to_string())?;
         let state: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
-        let pid = state["body"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).context("body.pid")?;
+        let pid =
+            state["body"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).context("body.pid")?;
         let began = stat(pid).and_then(|stat| stat.began).with_context(|| format!("{pid} is not alive"))?;
         Ok(Self { pid, began })
     }
@@ -111,7 +112,10 @@ impl Leftovers {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.cgroups.is_empty() && self.mounts == 0 && self.directories.is_empty()
+        self.processes.is_empty()
+            && self.cgroups.is_empty()
+            && self.mounts == 0
+            && self.directories.is_empty()
     }
 
     /// Looks until nothing is left, or for as long as anything may take: what ends is still seen for a moment.
@@ -139,10 +143,11 @@ fn processes(place: &Place) -> Vec<String> {
                 arguments.contains(&format!("--cgroup={name}")) || group.contains(&format!("/{name}/"))
             })
     };
-    let mut found: BTreeSet<i32> = seen.iter().filter(|guest| guest.is_alive()).map(|guest| guest.pid).collect();
-    found.extend(pids().into_iter().filter(|pid| {
-        stat(*pid).is_some_and(|stat| stat.began.is_some()) && belongs(*pid)
-    }));
+    let mut found: BTreeSet<i32> =
+        seen.iter().filter(|guest| guest.is_alive()).map(|guest| guest.pid).collect();
+    found.extend(
+        pids().into_iter().filter(|pid| stat(*pid).is_some_and(|stat| stat.began.is_some()) && belongs(*pid)),
+    );
     let told = |pid: &i32| format!("{pid} {:?}", Pid::from_raw(*pid).map(arguments).unwrap_or_default());
     found.iter().map(told).collect()
 }

@@ -28,7 +28,7 @@ use crate::parts::{Form, Part, Played, Wanted};
 use crate::table::Row;
 
 /// Kills of the server in either form, unless `ROUNDS` says otherwise.
-const ROUNDS: (u64, u64) = (8, 300);
+const ROUNDS: (u64, u64) = (6, 300);
 /// The time within which its rounds begin.
 const BUDGET: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 
@@ -73,7 +73,8 @@ fn wanted() -> Result<Wanted> {
 async fn play(wanted: &Wanted) -> ExitCode {
     println!("SEED={} repeats these choices\n{}", wanted.seed, table::head());
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    let is_wanted = |part: &&Part| wanted.parts.is_empty() || wanted.parts.iter().any(|name| name == part.name);
+    let is_wanted =
+        |part: &&Part| wanted.parts.is_empty() || wanted.parts.iter().any(|name| name == part.name);
     for part in parts::ALL.iter().filter(is_wanted) {
         let began = Instant::now();
         let row = match (part.play)(wanted).await {

@@ -20,13 +20,18 @@ use crate::api::Api;
 use crate::host::{self, Guest};
 use crate::wait::within;
 
-/// The clocks that a server sees.
+/// Lines of a server's log that a failure tells.
+const LOG_LINES: usize = 20;
+
+/// What a server finds on the machine.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Clocks {
-    /// The machine's.
-    Real,
-    /// Those since boot are so many seconds ahead.
-    Ahead(u32),
+pub(crate) enum Circumstances {
+    /// What there is.
+    Usual,
+    /// Clocks since boot that are so many seconds ahead.
+    ClocksAhead(u32),
+    /// So many descriptors at most, for it and its spawner.
+    Descriptors(u32),
 }
 
 /// Where servers run, one after the other.
@@ -107,23 +112,28 @@ impl Place {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the servers logged; the end of it.
+    /// What the servers warned of; the last lines of it.
     pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.path().join("log")).unwrap_or_default();
-        let from = text.len().saturating_sub(4000);
-        text.get(from..).unwrap_or(&text).to_owned()
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains(" INFO ")).collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
     /// Starts a server and waits until it listens.
-    pub(crate) async fn start(&self, clocks: Clocks) -> Result<Server> {
+    pub(crate) async fn start(&self, under: Circumstances) -> Result<Server> {
         let log = fs::File::options().append(true).create(true).open(self.path().join("log"))?;
         let program = env!("CARGO_BIN_EXE_hothouse");
-        let mut command = match clocks {
-            Clocks::Real => Command::new(program),
-            Clocks::Ahead(seconds) => {
+        let mut command = match under {
+            Circumstances::Usual => Command::new(program),
+            Circumstances::ClocksAhead(seconds) => {
                 let mut command = Command::new("unshare");
                 command.arg("--time").arg(format!("--boottime={seconds}"));
                 command.arg(format!("--monotonic={seconds}")).args(["--fork", "--kill-child", "--", program]);
+                command
+            }
+            Circumstances::Descriptors(most) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={most}:{most}")).arg(program);
                 command
             }
         };
@@ -210,6 +220,8 @@ impl Server {
 
     /// The spawner that it runs now.
     pub(crate) fn spawner(&self) -> Option<Pid> {
-        host::children(self.pid).into_iter().find(|pid| host::arguments(*pid).iter().any(|arg| arg == "spawner"))
+        host::children(self.pid)
+            .into_iter()
+            .find(|pid| host::arguments(*pid).iter().any(|arg| arg == "spawner"))
     }
 }

@@ -5,9 +5,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::api::Api;
-use crate::host::{Leftovers, mounts, remove_groups};
+use crate::host::{Leftovers, mounts};
 use crate::line::Line;
-use crate::place::{Clocks, Place, Server};
+use crate::place::{Circumstances, Place, Server};
 use crate::wait::until;
 
 /// The pool of each part, and how many it keeps ready.
@@ -30,6 +30,8 @@ pub(crate) struct Rest {
     pub(crate) leftovers: Leftovers,
     /// Ready, in the making or claimed, of any pool.
     pub(crate) pooled: u32,
+    /// What the servers warned of last.
+    pub(crate) log: String,
 }
 
 impl Stage {
@@ -41,7 +43,7 @@ impl Stage {
 
     /// Starts a server in a place that was prepared.
     pub(crate) async fn set_in(place: Place, mounts_before: usize) -> Result<Self> {
-        let server = place.start(Clocks::Real).await?;
+        let server = place.start(Circumstances::Usual).await?;
         let line = Line::to(&server.api);
         Ok(Self { place, line, sandboxes: Vec::new(), server: Some(server), mounts_before })
     }
@@ -112,8 +114,8 @@ impl Stage {
     }
 
     /// Starts the next server.
-    pub(crate) async fn restart(&mut self, clocks: Clocks) -> Result<()> {
-        let server = self.place.start(clocks).await?;
+    pub(crate) async fn restart(&mut self, under: Circumstances) -> Result<()> {
+        let server = self.place.start(under).await?;
         self.line.connect(&server.api);
         self.server = Some(server);
         self.place.note_guests();
@@ -157,9 +159,6 @@ impl Stage {
         self.line.cut();
         self.server.take().context("the server is down")?.stop().await?;
         let leftovers = Leftovers::at_rest(&self.place, self.mounts_before).await;
-        if let Some(name) = &self.place.cgroup {
-            remove_groups(name);
-        }
-        Ok(Rest { leftovers, pooled })
+        Ok(Rest { leftovers, pooled, log: self.place.log() })
     }
 }

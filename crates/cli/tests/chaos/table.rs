@@ -35,8 +35,20 @@ pub(crate) struct Row {
 
 /// Columns after the name.
 const HEAD: [&str; 14] = [
-    "faults", "execs", "repeated", "answered", "once", "lost", "doubled", "unreadable", "processes", "cgroups",
-    "mounts", "dirs", "pooled", "s",
+    "faults",
+    "execs",
+    "repeated",
+    "answered",
+    "once",
+    "lost",
+    "doubled",
+    "unreadable",
+    "processes",
+    "cgroups",
+    "mounts",
+    "dirs",
+    "pooled",
+    "s",
 ];
 
 impl Row {
@@ -91,6 +103,9 @@ impl fmt::Display for Row {
         let left = &self.rest.leftovers;
         for what in left.processes.iter().chain(&left.cgroups).chain(&left.directories) {
             write!(f, "\n    left: {what}")?;
+        }
+        for line in self.rest.log.lines() {
+            write!(f, "\n    log: {line}")?;
         }
         Ok(())
     }

@@ -9,9 +9,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What something gives within [`PATIENCE`].
 pub(crate) async fn within<T>(what: &str, happens: impl Future<Output = T>) -> Result<T> {
-    tokio::time::timeout(PATIENCE, happens)
-        .await
-        .with_context(|| format!("waited {PATIENCE:?} for {what}"))
+    tokio::time::timeout(PATIENCE, happens).await.with_context(|| format!("waited {PATIENCE:?} for {what}"))
 }
 
 /// Waits until the condition gives something; tells what it gave last when it never does.

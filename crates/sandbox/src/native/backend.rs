@@ -222,7 +222,8 @@ impl Inner {
     async fn spawner(&self) -> Result<Arc<Spawner>, String> {
         let mut current = self.spawner.subscribe();
         let found = tokio::time::timeout(SPAWNER_PATIENCE, current.wait_for(Option::is_some)).await;
-        let found = found.map_err(|_| format!("the spawner is down and has not started for {SPAWNER_PATIENCE:?}"))?;
+        let found =
+            found.map_err(|_| format!("the spawner is down and has not started for {SPAWNER_PATIENCE:?}"))?;
         let found = found.map_err(|_| "the backend has ended".to_owned())?;
         found.clone().ok_or_else(|| "the spawner is down".to_owned())
     }
@@ -422,7 +423,9 @@ impl NativeBackend {
             match tried.map_err(|e| NativeStartError(e.to_string())) {
                 Err(e) if !backend.has_sandboxes() => return Err(e),
                 // A disk that is full now must not keep those from their clients that are alive.
-                Err(e) => tracing::error!(error = %e, "no sandbox can be made; those that are alive are served"),
+                Err(e) => {
+                    tracing::error!(error = %e, "no sandbox can be made; those that are alive are served")
+                }
                 Ok(()) => {}
             }
         }

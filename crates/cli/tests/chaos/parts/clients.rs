@@ -64,7 +64,8 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
 async fn visit(base: &str, sandbox: String, name: String, mut dice: Dice) -> Result<Option<Done>> {
     let api = Api::new(base)?;
     let (kind, stay) = (dice.below(3), dice.time(STAY));
-    let line = format!("echo {name} >> {MARKS}; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.02; done; echo {name}");
+    let line =
+        format!("echo {name} >> {MARKS}; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.02; done; echo {name}");
     let body = json!({"exec_id": name, "shell": line});
     let path = format!("{}/v1/sandboxes/{sandbox}", api.base);
     let visit = async {
@@ -113,7 +114,8 @@ async fn nothing_leaks(stage: &Stage, before: usize) -> Result<()> {
         let connections = api.gauge("hothouse_http_connections ").await?;
         let now = descriptors(pid);
         let back = streams == 0 && connections <= IDLE as u64 + 1 && now <= before + SLACK;
-        let state = format!("{streams} streams, {connections} connections, {now} descriptors, {before} before");
+        let state =
+            format!("{streams} streams, {connections} connections, {now} descriptors, {before} before");
         Ok(if back { Ok(()) } else { Err(state) })
     })
     .await?;
@@ -124,9 +126,9 @@ async fn nothing_leaks(stage: &Stage, before: usize) -> Result<()> {
             .as_array()
             .with_context(|| listed.to_string())?
             .iter()
-            .filter_map(|entry| entry["name"].as_str())
+            .filter_map(|entry| entry["path"].as_str())
             .collect();
-        ensure!(names == ["marks"], "files that nobody finished in {id}: {names:?}");
+        ensure!(names == [MARKS], "files that nobody finished in {id}: {names:?}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::{Played, Wanted};
 use crate::ledger::Ledger;
-use crate::place::{Clocks, is_root};
+use crate::place::{Circumstances, is_root};
 use crate::stage::Stage;
 use crate::table::Row;
 use crate::work::{Job, Repeat, run_all};
@@ -31,8 +31,9 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
     stage.fill_pool().await?;
     stage.people(SANDBOXES).await?;
     let (mut ledger, mut all) = (Ledger::default(), Vec::new());
-    let jumps = [Clocks::Ahead(JUMP), Clocks::Ahead(JUMP / 2), Clocks::Real];
-    for (round, clocks) in jumps.into_iter().enumerate() {
+    let jumps =
+        [Circumstances::ClocksAhead(JUMP), Circumstances::ClocksAhead(JUMP / 2), Circumstances::Usual];
+    for (round, under) in jumps.into_iter().enumerate() {
         let jobs = (0..EXECS).map(|at| {
             let sandbox = stage.sandboxes[at % stage.sandboxes.len()].clone();
             Job::random(&sandbox, format!("t{round}-{at}"), &mut dice, PAUSE)
@@ -43,13 +44,13 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
             let guests = stage.sandboxes.iter().map(|id| stage.place.guest(id));
             let guests = guests.collect::<Result<Vec<_>>>()?;
             stage.kill().await?;
-            stage.restart(clocks).await?;
+            stage.restart(under).await?;
             let alive = guests.iter().filter(|guest| guest.is_alive()).count();
             ensure!(alive == guests.len(), "{alive} of {} guests survived", guests.len());
             stage.all_run().await
         };
         let (done, broke) = tokio::join!(run_all(jobs, &line, Repeat::SameId), breaking);
-        broke.with_context(|| format!("clocks {clocks:?}; {}", stage.place.log()))?;
+        broke.with_context(|| format!("{under:?}; {}", stage.place.log()))?;
         all.extend(done);
         // One that is made under these clocks has to be known under the next.
         stage.people(2).await?;

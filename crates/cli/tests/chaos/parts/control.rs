@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{Played, Wanted};
 use crate::ledger::Ledger;
-use crate::place::Clocks;
+use crate::place::Circumstances;
 use crate::stage::Stage;
 use crate::table::{Expected, Row};
 use crate::wait::until;
@@ -20,7 +20,8 @@ pub(super) async fn play(_wanted: &Wanted) -> Result<Played> {
     let job = |at: usize| {
         let name = format!("control-{at}");
         // It has left its mark, and nobody has been answered yet, when the server is killed.
-        let line = format!("echo {name} >> {MARKS}; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo {name}");
+        let line =
+            format!("echo {name} >> {MARKS}; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo {name}");
         Job { sandbox: sandbox.clone(), name, line, way: Way::Waiting }
     };
     let (jobs, line) = ((0..EXECS).map(job).collect(), stage.line.clone());
@@ -32,7 +33,7 @@ pub(super) async fn play(_wanted: &Wanted) -> Result<Played> {
         })
         .await?;
         stage.kill().await?;
-        stage.restart(Clocks::Real).await?;
+        stage.restart(Circumstances::Usual).await?;
         let body = serde_json::json!({"argv": ["touch", "/tmp/go"]});
         stage.api()?.post(&format!("/v1/sandboxes/{sandbox}/exec"), &body).await?.expect(&[200])?;
         anyhow::Ok(())

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Played, Wanted};
 use crate::host::mounts;
 use crate::ledger::Ledger;
-use crate::place::{Clocks, Place, is_root};
+use crate::place::{Circumstances, Place, is_root};
 use crate::stage::{POOL, Stage};
 use crate::table::Row;
 use crate::work::{Job, Repeat, run_all};
@@ -45,7 +45,10 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
         let (done, refused) = tokio::join!(running, is_refused(&stage));
         refused.with_context(|| format!("round {round}; {}", stage.place.log()))?;
         let repeated = done.iter().filter(|done| done.tries > 1).count();
-        ensure!(repeated == 0, "{repeated} execs had to be repeated, though sandboxes have disks of their own");
+        ensure!(
+            repeated == 0,
+            "{repeated} execs had to be repeated, though sandboxes have disks of their own"
+        );
         ledger.check(&stage.line, &done).await?;
         stage.all_run().await?;
         if round == 0 {
@@ -114,7 +117,7 @@ async fn is_refused(stage: &Stage) -> Result<()> {
 async fn restart_on_full_disk(stage: &mut Stage, filling: &Path) -> Result<String> {
     stage.kill().await?;
     fill(filling).context("filling what the killed server left")?;
-    let note = match stage.restart(Clocks::Real).await {
+    let note = match stage.restart(Circumstances::Usual).await {
         Ok(()) => {
             stage.all_run().await?;
             "a server started on the full disk".to_owned()
@@ -129,7 +132,7 @@ async fn restart_on_full_disk(stage: &mut Stage, filling: &Path) -> Result<Strin
     };
     std::fs::remove_file(filling)?;
     if stage.server().is_err() {
-        stage.restart(Clocks::Real).await?;
+        stage.restart(Circumstances::Usual).await?;
     }
     Ok(note)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Played, Wanted};
 use crate::ledger::Ledger;
-use crate::place::Clocks;
+use crate::place::Circumstances;
 use crate::stage::{POOL, READY, Stage};
 use crate::table::Row;
 use crate::wait::until;
@@ -52,7 +52,7 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
         faults += 2;
         if round % 2 == 0 {
             stage.kill().await?;
-            stage.restart(Clocks::Real).await?;
+            stage.restart(Circumstances::Usual).await?;
             faults += 1;
         }
     }
@@ -73,7 +73,11 @@ async fn is_told_dead(stage: &Stage, id: &str) -> Result<()> {
     let body = json!({"argv": ["true"]});
     let refused = stage.api()?.post(&format!("/v1/sandboxes/{id}/exec"), &body).await?;
     let problem = refused.problem()?;
-    ensure!(problem.code.as_str() == "sandbox_dead" && problem.detail.contains(&reason), "{}", refused.text());
+    ensure!(
+        problem.code.as_str() == "sandbox_dead" && problem.detail.contains(&reason),
+        "{}",
+        refused.text()
+    );
     Ok(())
 }
 

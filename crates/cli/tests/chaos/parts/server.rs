@@ -11,7 +11,7 @@ use super::{Played, Wanted};
 use crate::dice::Dice;
 use crate::ledger::Ledger;
 use crate::line::Line;
-use crate::place::Clocks;
+use crate::place::Circumstances;
 use crate::stage::{POOL, Stage};
 use crate::table::Row;
 use crate::work::{Done, Job, Repeat, run_all};
@@ -84,7 +84,7 @@ async fn play_round(
         tokio::time::sleep(kill_after).await;
         stage.kill().await?;
         let down = Instant::now();
-        stage.restart(Clocks::Real).await?;
+        stage.restart(Circumstances::Usual).await?;
         anyhow::Ok(down.elapsed())
     };
     let (done, passed, down) = tokio::join!(running, passing, breaking);

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Sandboxes made, and claims, while it is killed.
 const CREATES: u64 = 4;
 /// Kills in a row with nothing made in between.
-const IN_A_ROW: u64 = 8;
+const IN_A_ROW: u64 = 6;
 
 pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
     let mut dice = wanted.dice("spawner");
