@@ -8,7 +8,7 @@ use hothouse_domain::{
     Claim, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec, SandboxPhase, SandboxSpec,
     TemplateInfo,
 };
-use hothouse_sandbox::{Node, Sandbox};
+use hothouse_sandbox::{Node, Sandbox, SandboxError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -161,7 +161,7 @@ impl Pool {
                 pool.remove(sandbox).await;
             }
         });
-        taken.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))
+        taken.await.unwrap_or(Err(FleetError::Sandbox(SandboxError::ShuttingDown)))
     }
 
     async fn give(&self, mut claim: ClaimSpec) -> Result<Sandbox, FleetError> {
@@ -197,7 +197,13 @@ impl Pool {
                     self.contents().hits += 1;
                     return Ok(sandbox);
                 }
-                // It died in the meantime, or its state cannot be written: the next one may do.
+                // No other one could be written down either, and this one is as good as before.
+                Err(error) if is_of_the_disk(&error) => {
+                    self.contents().ready.push_front(sandbox);
+                    self.inner.changed.notify_one();
+                    return Err(error.into());
+                }
+                // It died in the meantime: the next one may do.
                 Err(error) => {
                     tracing::warn!(sandbox = %sandbox.id(), %error, "a ready sandbox could not be claimed");
                     self.inner.tasks.spawn(self.clone().removed(sandbox));
@@ -372,6 +378,12 @@ impl Drop for Waiting<'_> {
         self.0.contents().waiting -= 1;
         self.0.inner.changed.notify_one();
     }
+}
+
+/// True where the disk is full, whichever sandbox it is about.
+fn is_of_the_disk(error: &SandboxError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, SandboxError::Remember { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 /// A sandbox that may be given to a claim.
