@@ -59,3 +59,16 @@ impl Default for ServerLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_descriptors() {
+        let connections = |descriptors| ServerLimits::default().within(descriptors).max_connections;
+        assert_eq!(connections(u64::MAX), ServerLimits::default().max_connections);
+        assert_eq!(connections(1024), 512);
+        assert_eq!(connections(1), 1);
+    }
+}

@@ -119,6 +119,11 @@ impl Place {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
+    /// How often the servers logged a text.
+    pub(crate) fn logged(&self, text: &str) -> usize {
+        fs::read_to_string(self.path().join("log")).unwrap_or_default().matches(text).count()
+    }
+
     /// Starts a server and waits until it listens.
     pub(crate) async fn start(&self, under: Circumstances) -> Result<Server> {
         let log = fs::File::options().append(true).create(true).open(self.path().join("log"))?;

@@ -65,8 +65,9 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
 
         stage.kill().await?;
         stage.restart(Circumstances::Descriptors(FEW)).await?;
+        let kept = Kept::open(stage.api()?.base.trim_start_matches("http://")).await?;
         let (jobs, line) = (jobs_of(&stage, &format!("h{round}"), &mut dice), stage.line.clone());
-        let (done, crowded) = tokio::join!(run_all(jobs, &line, Repeat::SameId), crowd(&stage));
+        let (done, crowded) = tokio::join!(run_all(jobs, &line, Repeat::SameId), crowd(&stage, kept));
         crowded.with_context(|| format!("round {round}, crowded; {}", stage.place.log()))?;
         ledger.check(&stage.line, &done).await?;
         works(&stage).await?;
@@ -109,7 +110,6 @@ async fn starve(stage: &Stage) -> Result<Starved> {
     let pid = stage.server()?.pid();
     let address = stage.api()?.base.trim_start_matches("http://").to_owned();
     let mut kept = Kept::open(&address).await?;
-    kept.call(Method::GET, "/healthz", None).await?.expect(&[200])?;
     let before = prlimit(Some(pid), Resource::Nofile, getrlimit(Resource::Nofile)).context("prlimit")?;
     let few = u64::try_from(descriptors(pid) + ROOM)?;
     let limit = Rlimit { current: Some(few), maximum: before.maximum };
@@ -123,10 +123,11 @@ async fn starve(stage: &Stage) -> Result<Starved> {
 /// Kills the spawner of a starved server, and gives it its descriptors back.
 async fn relieve(stage: &Stage, starved: Starved, form: Form) -> Result<()> {
     let spawner = stage.server()?.spawner().context("no spawner")?;
+    let failed_before = stage.place.logged("starting the spawner");
     kill_process(spawner, Signal::KILL)?;
     if form == Form::Long {
         until("the next spawner not to start", async || {
-            let failed = stage.place.log().matches("starting the spawner").count();
+            let failed = stage.place.logged("starting the spawner") - failed_before;
             Ok(if failed >= FAILED_STARTS { Ok(()) } else { Err(format!("{failed} failures")) })
         })
         .await?;
@@ -137,11 +138,8 @@ async fn relieve(stage: &Stage, starved: Starved, form: Form) -> Result<()> {
 }
 
 /// Hundreds of connections to a server that has few descriptors: it keeps enough to serve those that it took.
-async fn crowd(stage: &Stage) -> Result<()> {
-    let address = stage.api()?.base.trim_start_matches("http://").to_owned();
-    let mut kept = Kept::open(&address).await?;
-    kept.call(Method::GET, "/healthz", None).await?.expect(&[200])?;
-    let idle = idle(&address).await?;
+async fn crowd(stage: &Stage, mut kept: Kept) -> Result<()> {
+    let idle = idle(&kept.address).await?;
     until("connections to be refused", async || {
         let counters = kept.call(Method::GET, "/metrics", None).await?;
         let text = String::from_utf8_lossy(&counters.body).into_owned();
@@ -190,7 +188,10 @@ impl Kept {
             // A broken connection shows in the request that it breaks.
             let _shown = connection.await;
         });
-        Ok(Self { sender, address: address.to_owned(), _io: io })
+        let mut kept = Self { sender, address: address.to_owned(), _io: io };
+        // It is taken now, and not one that the server knows nothing of yet.
+        kept.call(Method::GET, "/healthz", None).await?.expect(&[200])?;
+        Ok(kept)
     }
 
     async fn call(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {

@@ -12,7 +12,7 @@ use super::{Played, Wanted};
 use crate::host::mounts;
 use crate::ledger::Ledger;
 use crate::place::{Circumstances, Place, is_root};
-use crate::stage::{POOL, Stage};
+use crate::stage::{POOL, READY, Stage};
 use crate::table::Row;
 use crate::work::{Job, Repeat, run_all};
 
@@ -98,6 +98,7 @@ fn fill(path: &Path) -> Result<()> {
 /// Whatever must be written down is refused, and the problem says that there is no space.
 async fn is_refused(stage: &Stage) -> Result<()> {
     let api = stage.api()?;
+    let claimed = api.pool(POOL).await?.claimed;
     let template = json!({"env": {"A": "x".repeat(20_000)}});
     let refused = [
         ("create", api.post("/v1/sandboxes", &json!({})).await?),
@@ -109,6 +110,11 @@ async fn is_refused(stage: &Stage) -> Result<()> {
         let says_so = problem.detail.contains("No space left");
         ensure!(says_so && problem.status >= 500, "{what} on a full disk: {}", answer.text());
     }
+    let pool = api.pool(POOL).await?;
+    ensure!(
+        pool.ready >= READY && pool.claimed == claimed,
+        "the claim cost the pool what was ready: {pool:?}"
+    );
     Ok(())
 }
 
