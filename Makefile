@@ -21,6 +21,7 @@ test: ## all crates' tests and the demo; names what was skipped
 check: ## format, lints, documentation, rules of the house; no test of behaviour
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(GUEST) --locked -- -D warnings
+	$(CARGO) clippy -p hothouse-cli --test abuse --test chaos --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(GUEST) --locked --document-private-items
 	$(CARGO) test --locked -p hothouse-cli --test house
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use hothouse_domain::{ExecStatus, PoolInfo, Problem, SandboxInfo};
+use hothouse_domain::{PoolInfo, Problem, SandboxInfo};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -127,11 +127,6 @@ impl Api {
     /// One pool.
     pub(crate) async fn pool(&self, name: &str) -> Result<PoolInfo> {
         self.get(&format!("/v1/pools/{name}")).await?.json()
-    }
-
-    /// One exec, after so many seconds at most if it still runs.
-    pub(crate) async fn exec(&self, sandbox: &str, exec: &str, wait_s: u32) -> Result<ExecStatus> {
-        self.get(&format!("/v1/sandboxes/{sandbox}/execs/{exec}?wait_s={wait_s}")).await?.json()
     }
 
     /// A file of a sandbox; nothing where there is none.

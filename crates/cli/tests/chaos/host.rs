@@ -155,7 +155,7 @@ fn processes(place: &Place) -> Vec<String> {
 fn hierarchies() -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
     let entries = fs::read_dir(&root).into_iter().flatten().flatten();
-    std::iter::once(root.clone()).chain(entries.map(|entry| entry.path())).collect()
+    std::iter::once(root).chain(entries.map(|entry| entry.path())).collect()
 }
 
 /// The control groups of sandboxes: a server's own group stays for the next one.

@@ -66,7 +66,7 @@ fn wanted() -> Result<Wanted> {
         Form::Long => (ROUNDS.1, BUDGET.1),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seed = number("SEED")?.unwrap_or_else(|| now.as_secs());
+    let seed = number("SEED")?.unwrap_or(now.as_secs());
     Ok(Wanted { form, seed, rounds: number("ROUNDS")?.unwrap_or(rounds), budget, parts })
 }
 

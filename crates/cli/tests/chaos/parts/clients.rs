@@ -88,9 +88,8 @@ async fn visit(base: &str, sandbox: String, name: String, mut dice: Dice) -> Res
         }
         anyhow::Ok(())
     };
-    match tokio::time::timeout(stay, visit).await {
-        Ok(ended) => ended.with_context(|| name.clone())?,
-        Err(_) => {}
+    if let Ok(ended) = tokio::time::timeout(stay, visit).await {
+        ended.with_context(|| name.clone())?;
     }
     let job = Job { sandbox, name: name.clone(), line, way: Way::Waiting };
     let acknowledged = Err("not asked again".to_owned());

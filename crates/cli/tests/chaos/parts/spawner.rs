@@ -54,7 +54,7 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
     for _ in 0..IN_A_ROW {
         last = Some(kill(&stage, last).await?);
     }
-    let _made = make(&stage, rounds, 0).await.with_context(|| stage.place.log())?;
+    make(&stage, rounds, 0).await.with_context(|| stage.place.log())?;
     stage.all_run().await?;
     ensure!(guests_of(&stage)? == guests, "the guests are not the same as before");
     let repeated = all.iter().filter(|done| done.tries > 1).count();
