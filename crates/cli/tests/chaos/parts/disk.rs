@@ -34,6 +34,8 @@ pub(super) async fn play(wanted: &Wanted) -> Result<Played> {
     let (mut ledger, mut notes) = (Ledger::default(), Vec::new());
     let rounds = wanted.by_form(1, 5);
     for round in 0..rounds {
+        // What it makes now would else fail later, and be missed then.
+        stage.pool_rests().await?;
         let filling = stage.place.home().join("filling");
         fill(&filling)?;
         let jobs = (0..EXECS).map(|at| {
