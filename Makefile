@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 GUEST := --features hothouse-guest/program
 
-.PHONY: help build demo test check abuse beds bench fmt deny install
+.PHONY: help build demo test check abuse chaos beds bench fmt deny install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,15 @@ test: ## all crates' tests and the demo; names what was skipped
 check: ## format, lints, documentation, rules of the house; no test of behaviour
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(GUEST) --locked -- -D warnings
+	$(CARGO) clippy -p hothouse-cli --test abuse --test chaos --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(GUEST) --locked --document-private-items
 	$(CARGO) test --locked -p hothouse-cli --test house
 
 abuse: ## the abuse matrix of SPECIFICATION.md, attack by attack
 	$(CARGO) test --locked -p hothouse-cli --test abuse -- $(CASES)
+
+chaos: ## faults on purpose, long: at most 20 minutes; ROUNDS=300 kills of the server, SEED=N repeats, PARTS="server disk"
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(CARGO) test --locked -p hothouse-cli --test chaos -- --long $(PARTS)
 
 beds: ## the limits again on a pure cgroup v2 machine, under emulation (fetches packages with apt)
 	$(CARGO) build --locked -p hothouse-cli

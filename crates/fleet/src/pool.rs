@@ -235,7 +235,13 @@ impl Pool {
                     self.contents().ready.push_front(sandbox);
                     return Err(error.into());
                 }
-                // It died in the meantime, or its state cannot be written: the next one may do.
+                // No other one could be written down either, and this one is as good as before.
+                Err(error) if is_of_the_disk(&error) => {
+                    self.contents().ready.push_front(sandbox);
+                    self.inner.changed.notify_one();
+                    return Err(error.into());
+                }
+                // It died in the meantime: the next one may do.
                 Err(error) => {
                     tracing::warn!(sandbox = %sandbox.id(), %error, "a ready sandbox could not be claimed");
                     self.inner.tasks.spawn(self.clone().removed(sandbox, "it could not be claimed"));
@@ -480,6 +486,12 @@ impl Drop for Waiting<'_> {
         self.0.contents().waiting -= 1;
         self.0.inner.changed.notify_one();
     }
+}
+
+/// True where the disk is full, whichever sandbox it is about.
+fn is_of_the_disk(error: &SandboxError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, SandboxError::Remember { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
 }
 
 /// A sandbox that may be given to a claim.

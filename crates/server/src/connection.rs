@@ -23,6 +23,8 @@ use crate::problem::Refusal;
 
 /// Pause after the kernel had no descriptor or memory for a connection: the next try would fail at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Refused clients that are told so at once. More wait in the kernel: each holds a descriptor meanwhile.
+const REFUSED_AT_ONCE: usize = 32;
 /// Time for telling a client that there are too many connections.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
@@ -83,9 +85,15 @@ impl Connections {
     /// Takes connections until the server drains.
     pub(crate) async fn accept(&self, listener: &TcpListener) {
         loop {
+            let accept = async {
+                while self.tasks.len() >= self.line.app.limits.max_connections + REFUSED_AT_ONCE {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                listener.accept().await
+            };
             let accepted = tokio::select! {
                 () = self.line.app.draining.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                accepted = accept => accepted,
             };
             match accepted {
                 Ok((socket, peer)) => self.take(socket, peer),

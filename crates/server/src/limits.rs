@@ -31,6 +31,17 @@ pub struct ServerLimits {
     pub grace: Duration,
 }
 
+impl ServerLimits {
+    /// At most half of so many descriptors for connections: the others are for what clients ask for, which could not be
+    /// reached otherwise.
+    #[must_use]
+    pub fn within(mut self, descriptors: u64) -> Self {
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+        self.max_connections = self.max_connections.min(half).max(1);
+        self
+    }
+}
+
 impl Default for ServerLimits {
     fn default() -> Self {
         Self {
@@ -46,5 +57,18 @@ impl Default for ServerLimits {
             heartbeat: Duration::from_secs(15),
             grace: Duration::from_secs(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_half_of_the_descriptors() {
+        let connections = |descriptors| ServerLimits::default().within(descriptors).max_connections;
+        assert_eq!(connections(u64::MAX), ServerLimits::default().max_connections);
+        assert_eq!(connections(1024), 512);
+        assert_eq!(connections(1), 1);
     }
 }

@@ -14,6 +14,7 @@ use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -155,6 +156,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
         node,
     } = args;
     let mut interrupts = Interrupts::listen()?;
+    let descriptors = raise_descriptors();
     let home = node.home()?;
     let _lock = lock(&home)?;
     let capacity = capacity.into_iter().map(|limit| (limit.name, limit.amount)).collect();
@@ -172,7 +174,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     };
     let keys = keys.or_else(|| Some(home.join(keys::DEFAULT_FILE)).filter(|path| path.exists()));
     let tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
-    let options = ServerOptions { listen, keys, tls, insecure, limits: ServerLimits::default() };
+    let limits = ServerLimits::default().within(descriptors);
+    let options = ServerOptions { listen, keys, tls, insecure, limits };
     let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
@@ -194,6 +197,19 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     fleet.close().await;
     node.shutdown(on_exit.into()).await;
     Ok(0)
+}
+
+/// Allows as many open files as the administrator does, not as few as suit programs that use select(2); how many.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
+        Err(error) => {
+            tracing::warn!(%error, "raising the limit on open files");
+            limit.current.unwrap_or(u64::MAX)
+        }
+    }
 }
 
 /// Tells the server to end at the first signal; comes back at the second.

@@ -1,4 +1,4 @@
-//! SPECIFICATION.md: every promise names a test, a bench or an abuse case, and what it names exists.
+//! SPECIFICATION.md: every promise names a test, a bench, an abuse case or a fault, and what it names exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -72,6 +72,7 @@ mod tests {
         let path = crate::root().join("SPECIFICATION.md");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let known = witnesses();
+        let faults = crate::root().join("crates/cli/tests/chaos/parts");
         let mut promises = 0;
         for row in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Promise")) {
             promises += 1;
@@ -82,7 +83,8 @@ mod tests {
                     "test" => known.tests.contains(&name),
                     "bench" => known.benches.contains(&name),
                     "abuse" => name.starts_with('T') && name.len() == 3,
-                    other => panic!("{other:?} is neither test, bench nor abuse: {row}"),
+                    "chaos" => faults.join(format!("{name}.rs")).is_file(),
+                    other => panic!("{other:?} is neither test, bench, abuse nor chaos: {row}"),
                 };
                 assert!(exists, "{kind} `{name}` does not exist: {row}");
             }

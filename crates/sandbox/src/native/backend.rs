@@ -21,7 +21,7 @@ use super::state::{State, StateDirectory, boot};
 use super::wire::{Abilities, Body, CreateOrder, Limits, MAX_PACKET, Order, Overlay, Report, Ticket};
 use super::{
     CreateError, NativeOptions, NativeStartError, Running, SpawnerArguments, WhenOrphaned, capabilities,
-    packet, process_start_time,
+    packet, process,
 };
 use crate::image::{Image, ImageStore};
 use crate::terms::Terms;
@@ -30,8 +30,11 @@ use crate::terms::Terms;
 const START_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a process that ends may take to leave its home.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-/// Restarts of a spawner that ends again at once.
-const RESTARTS: u32 = 5;
+/// How long a request waits for a spawner while one is being started.
+const SPAWNER_PATIENCE: Duration = Duration::from_secs(15);
+/// The pause before a spawner is started again that ended at once or did not start, doubled with each in a row up to the
+/// second. It is tried for ever: what it lacks may come back.
+const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// What an earlier backend on this home has left.
 #[derive(Debug, Default)]
@@ -121,7 +124,12 @@ impl Spawner {
                 Err(format!("the spawner ended at once: {ended:?}"))
             }
             Ok(Err(e)) => Err(format!("hearing from the spawner: {e}")),
-            Err(_) => Err(format!("the spawner said nothing for {START_PATIENCE:?}")),
+            Err(_) => {
+                if let Err(error) = spawner.process.lock().await.start_kill() {
+                    tracing::error!(%error, "ending a spawner that says nothing");
+                }
+                Err(format!("the spawner said nothing for {START_PATIENCE:?}"))
+            }
         }
     }
 
@@ -223,7 +231,9 @@ impl Inner {
     /// The spawner; waits while one is being restarted.
     async fn spawner(&self) -> Result<Arc<Spawner>, String> {
         let mut current = self.spawner.subscribe();
-        let found = current.wait_for(Option::is_some).await;
+        let found = tokio::time::timeout(SPAWNER_PATIENCE, current.wait_for(Option::is_some)).await;
+        let found =
+            found.map_err(|_| format!("the spawner is down and has not started for {SPAWNER_PATIENCE:?}"))?;
         let found = found.map_err(|_| "the backend has ended".to_owned())?;
         found.clone().ok_or_else(|| "the spawner is down".to_owned())
     }
@@ -264,7 +274,7 @@ impl Inner {
 
     /// Hands reports to those who wait for them, until the spawner ends; then starts another.
     async fn listen(self: Arc<Self>, mut spawner: Arc<Spawner>) {
-        let mut restarts = 0;
+        let mut restarts: u32 = 0;
         let mut buffer = vec![0; MAX_PACKET];
         loop {
             match spawner.receive(&mut buffer).await {
@@ -281,16 +291,15 @@ impl Inner {
             lock(&spawner.waiting).clear();
             self.sweep_half_made().await;
             spawner = loop {
-                restarts += 1;
-                if restarts > RESTARTS {
-                    tracing::error!("the spawner ended {RESTARTS} times; no sandboxes can be made any more");
-                    return;
+                if restarts > 0 {
+                    let pause = RESTART_PAUSE.0.saturating_mul(1 << (restarts - 1).min(16));
+                    tokio::time::sleep(pause.min(RESTART_PAUSE.1)).await;
                 }
+                restarts = restarts.saturating_add(1);
                 match Spawner::start(&self).await {
                     Ok((spawner, _)) => break Arc::new(spawner),
                     Err(reason) => tracing::error!(%reason, "starting the spawner"),
                 }
-                tokio::time::sleep(Duration::from_millis(100 << restarts)).await;
             };
             let bodies: Vec<Body> = lock(&self.alive).values().map(|alive| alive.body.clone()).collect();
             for body in bodies {
@@ -421,9 +430,29 @@ impl NativeBackend {
         let backend = Self { inner, capabilities, images, _lock: lock, _listener: listener };
         // A job's own backend makes its first sandbox in a moment and hears the same then.
         if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
-            backend.try_out().await.map_err(|e| NativeStartError(e.to_string()))?;
+            let tried = backend.try_out().await;
+            match tried.map_err(|e| NativeStartError(e.to_string())) {
+                Err(e) if !backend.has_sandboxes() => return Err(e),
+                // A disk that is full now must not keep those from their clients that are alive.
+                Err(e) => {
+                    tracing::error!(error = %e, "no sandbox can be made; those that are alive are served")
+                }
+                Ok(()) => {}
+            }
         }
         Ok(backend)
+    }
+
+    /// Whether an earlier server left any alive.
+    fn has_sandboxes(&self) -> bool {
+        let ids = self.inner.directory.ids().unwrap_or_default();
+        ids.iter().filter_map(|id| self.inner.directory.load(id).ok()).any(|state| self.is_alive(&state))
+    }
+
+    /// Whether the guest of this state is of this boot and lives; what cannot be told now is found out later.
+    fn is_alive(&self, state: &State) -> bool {
+        let alive = || process::is_alive(state.body.pid, state.body.start_time).unwrap_or(true);
+        state.boot == self.inner.boot && alive()
     }
 
     /// Makes a sandbox and destroys it: what cannot work here is said now, step by name, and not to the first client.
@@ -463,7 +492,7 @@ impl NativeBackend {
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
         let image = self.images.resolve(&spec.image)?;
-        let spawner = inner.spawner().await.map_err(CreateError::Unsupported)?;
+        let spawner = inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
         let order = self.order(id, spec, &image, &spawner).await?;
         let listener = inner.directory.make(id).map_err(|e| step("making its directory", e.to_string()))?;
         let created = spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await;
@@ -535,12 +564,7 @@ impl NativeBackend {
         let mut adopted = Adopted::default();
         for id in ids {
             let state = match inner.directory.load(&id) {
-                Ok(state)
-                    if state.boot == inner.boot
-                        && process_start_time(state.body.pid) == Some(state.body.start_time) =>
-                {
-                    state
-                }
+                Ok(state) if self.is_alive(&state) => state,
                 dead => {
                     if let Err(e) = inner.directory.remove(&id) {
                         tracing::error!(%id, error = %e, "removing the directory of a dead sandbox");

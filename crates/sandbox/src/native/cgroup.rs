@@ -414,11 +414,13 @@ impl Layout {
         pids
     }
 
-    /// True when the group is empty, as far as one cheap look tells.
+    /// True when the group is empty, as far as one cheap look tells. One that is gone, swept after its spawner ended, is.
     pub(crate) fn is_empty(&self, group: &str) -> bool {
         self.trees.first().is_none_or(|tree| {
-            read_at(tree.directory.as_fd(), &format!("{group}/cgroup.procs"))
-                .is_ok_and(|text| text.is_empty())
+            match read_at(tree.directory.as_fd(), &format!("{group}/cgroup.procs")) {
+                Ok(text) => text.is_empty(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            }
         })
     }
 

@@ -15,6 +15,7 @@ mod capabilities;
 pub(crate) mod cgroup;
 mod kernel;
 mod packet;
+mod process;
 mod running;
 mod runtime;
 mod spawner;
@@ -101,20 +102,6 @@ impl SpawnerArguments {
         }
         (!parsed.instance.is_empty()).then_some(parsed)
     }
-}
-
-/// Field 22 of `/proc/PID/stat`: when a process began, in clock ticks since boot. `None` when there is none, or only its
-/// zombie.
-fn process_start_time(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in field 2 may hold anything, parentheses too.
-    let rest = &stat[stat.rfind(')')? + 1..];
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 /// Why the backend did not start.
@@ -218,12 +205,5 @@ mod tests {
         }
         assert_eq!(SpawnerArguments::parse(["run".to_owned()].into_iter()), None);
         assert_eq!(SpawnerArguments::parse(["spawner".to_owned(), "--x".to_owned()].into_iter()), None);
-    }
-
-    #[test]
-    fn the_start_time_of_this_process_is_known_and_that_of_none_is_not() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(process_start_time(own).is_some_and(|time| time > 0));
-        assert_eq!(process_start_time(i32::MAX), None);
     }
 }

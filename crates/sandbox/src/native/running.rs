@@ -14,7 +14,7 @@ use super::backend::Inner;
 use super::cgroup::{Controller, Frozen};
 use super::state::State;
 use super::wire::{Body, Limits, Order, Report};
-use super::{DestroyError, FreezeError, process_start_time, state};
+use super::{DestroyError, FreezeError, process, state};
 use crate::terms::Terms;
 
 /// How long the kernel may take to stop every process of a sandbox.
@@ -99,7 +99,8 @@ impl Running {
 
     /// Nobody tells us when a guest ends that is not our spawner's child: it is looked up when it does not answer.
     fn notice_end(&self) {
-        if process_start_time(self.body.pid) != Some(self.body.start_time) {
+        // That it cannot be told, for want of a descriptor, is no end.
+        if matches!(process::is_alive(self.body.pid, self.body.start_time), Ok(false)) {
             self.death.send_if_modified(|reason| {
                 let first = reason.is_none();
                 reason.get_or_insert_with(|| "the guest is gone".to_owned());
@@ -163,7 +164,7 @@ impl Running {
             Err(error) => return Err(error.into()),
         };
         // Looked at after opening: before, the PID may have become somebody else's.
-        if process_start_time(self.body.pid) != Some(self.body.start_time) {
+        if !process::is_alive(self.body.pid, self.body.start_time)? {
             return Ok(());
         }
         match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -199,13 +200,17 @@ impl Running {
             // The spawner may have ended in between; the next one finds what is left.
             answer = self.end(&body).await;
         }
-        match answer {
-            Ok(Report::Destroyed { leftover: None, .. }) => {}
-            Ok(Report::Destroyed { leftover: Some(left), .. }) => return Err(failed(left)),
+        let leftover = match answer {
+            Ok(Report::Destroyed { leftover, .. }) => leftover,
             Ok(other) => return Err(failed(format!("the spawner answered {other:?}"))),
             Err(reason) => return Err(failed(reason)),
-        }
-        self.backend.directory.remove(&self.id).map_err(|e| failed(format!("removing its directory: {e}")))
+        };
+        // Its guest is gone, so nobody needs the directory, whatever else is left.
+        self.backend
+            .directory
+            .remove(&self.id)
+            .map_err(|e| failed(format!("removing its directory: {e}")))?;
+        leftover.map_or(Ok(()), |left| Err(failed(left)))
     }
 
     /// Has the spawner end it. Processes that have used up more CPU than they may would only end when that is made up for.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rustix::fs::statfs;
 
-use super::process_start_time;
+use super::process;
 use super::state::StateDirectory;
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
@@ -42,8 +42,11 @@ pub(super) fn open(home: &Path) -> io::Result<PathBuf> {
                 && is_private(place)
                 && is_private(&target)
             {
-                // The home may have been moved since.
-                fs::write(place.join(OWNER), home.as_os_str().as_bytes())?;
+                // The home may have been moved since. Not written where it is right: a full disk would take it away.
+                let owner = place.join(OWNER);
+                if fs::read(&owner).ok().as_deref() != Some(home.as_os_str().as_bytes()) {
+                    fs::write(owner, home.as_os_str().as_bytes())?;
+                }
                 return Ok(target);
             }
             // The machine was started anew, or somebody else made what it leads to.
@@ -166,7 +169,7 @@ fn sweep(memory: &Path) {
         for id in directory.ids().unwrap_or_default() {
             let alive = directory
                 .load(&id)
-                .is_ok_and(|state| process_start_time(state.body.pid) == Some(state.body.start_time));
+                .is_ok_and(|state| process::is_alive(state.body.pid, state.body.start_time).unwrap_or(true));
             if !alive {
                 drop(directory.remove(&id));
             }

@@ -11,10 +11,11 @@ use super::child::{self, Go, Plan};
 use super::life::{Sandbox, Stage, pid_of};
 use super::root::{MAX_LAYERS, Privilege, Step, at};
 use super::stock::{RANGE, Stock};
-use super::{STATUS_EVENT, Spawner, start_time};
+use super::{STATUS_EVENT, Spawner};
 use crate::native::cgroup::{Doors, Group};
 use crate::native::kernel::{self, Cloned};
 use crate::native::packet;
+use crate::native::process;
 use crate::native::wire::{CreateOrder, Ticket};
 
 /// The parent's and the child's end of the socket between them: "go" one way, a failed step the other. It closes when
@@ -73,7 +74,17 @@ impl Spawner {
             }
         };
         // While the child mounts.
-        sandbox.start_time = start_time(pid).unwrap_or(0);
+        match process::began(pid) {
+            Ok(Some(began)) => sandbox.start_time = began,
+            // It has ended, and is reaped and reported in a moment.
+            Ok(None) => {}
+            // No later server would know it again.
+            Err(e) => {
+                let _ = kill_process(pid_of(pid), Signal::KILL);
+                let step = "looking when the child began".to_owned();
+                sandbox.stage = Stage::Failing { step, reason: e.to_string() };
+            }
+        }
         if let Stage::Making { status } = &sandbox.stage
             && let Err(e) = self.watch_once(status.as_fd(), STATUS_EVENT | u64::from(pid.unsigned_abs()))
         {

@@ -9,8 +9,9 @@ use rustix::process::{
     waitid, waitpid,
 };
 
-use super::{PIDFD_EVENT, Spawner, is_alive};
+use super::{PIDFD_EVENT, Spawner};
 use crate::native::cgroup::{Frozen, Group};
+use crate::native::process::is_alive;
 use crate::native::wire::{Body, Limits, Report, Ticket};
 
 /// One process that is, or is to be, a guest.
@@ -186,7 +187,9 @@ impl Spawner {
             self.next_look %= self.adopted.len();
             let key = self.adopted[self.next_look];
             let state = self.sandboxes.get(&key).map(|sandbox| {
-                (matches!(sandbox.stage, Stage::Adopted), is_alive(sandbox.pid, sandbox.start_time))
+                // What cannot be told now is looked at again.
+                let alive = is_alive(sandbox.pid, sandbox.start_time).unwrap_or(true);
+                (matches!(sandbox.stage, Stage::Adopted), alive)
             });
             match state {
                 Some((true, true)) => self.next_look += 1,
@@ -297,7 +300,7 @@ impl Spawner {
         let Some(sandbox) = self.sandboxes.get(&key) else { return Ok(None) };
         let Ok(pidfd) = pidfd_open(pid_of(sandbox.pid), PidfdFlags::empty()) else { return Ok(None) };
         // Looked at after opening: before, the PID may have become somebody else's.
-        if !is_alive(sandbox.pid, sandbox.start_time) {
+        if !is_alive(sandbox.pid, sandbox.start_time)? {
             return Ok(None);
         }
         pidfd_send_signal(&pidfd, Signal::KILL)?;

@@ -332,13 +332,3 @@ fn reserve(null: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Step> {
         })
         .collect()
 }
-
-/// When a process began; `None` when it has ended.
-fn start_time(pid: i32) -> Option<u64> {
-    super::process_start_time(pid)
-}
-
-/// True while that very process lives, not another with its PID.
-fn is_alive(pid: i32, began: u64) -> bool {
-    start_time(pid) == Some(began)
-}

@@ -152,11 +152,16 @@ fn try_idmap(privilege: Privilege) -> Result<(), String> {
     if privilege == Privilege::User {
         return Err("only the machine's root may idmap its mounts".to_owned());
     }
+    let parent = rustix::process::getpid();
     let Cloned::Parent(pid) =
         clone_process(0x1000_0000, None).map_err(|e| format!("making a user namespace: {e}"))?
     else {
-        // Lives until it is killed below.
-        rustix::event::pause();
+        // Lives until it is killed below, or the spawner is: it holds a copy of the socket by whose end the backend sees
+        // that a spawner is gone.
+        let bound = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if bound.is_ok() && rustix::process::getppid() == Some(parent) {
+            rustix::event::pause();
+        }
         exit_child(0);
     };
     let attempt = || -> io::Result<()> {
