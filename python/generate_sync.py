@@ -1,4 +1,4 @@
-"""Writes the blocking half of the SDK, `src/hothouse/_sync`, from the asynchronous one.
+"""Writes the blocking half of the SDK, `_sync`, and its tests from the asynchronous one, `_async`.
 
     python generate_sync.py            write it
     python generate_sync.py --check    fail when it is not what would be written
@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE / "src" / "hothouse" / "_async"
-TARGET = HERE / "src" / "hothouse" / "_sync"
+HALVES = [(HERE / half / "_async", HERE / half / "_sync") for half in (Path("src", "hothouse"), Path("tests"))]
 BY_HAND = {"__init__.py", "seam.py"}
 HEADER = "# Generated from ../_async by generate_sync.py: edit that, then run it.\n"
 
@@ -28,7 +27,8 @@ RULES = [
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\ba(read|close)\b", r"\1"),
-    (r"\bAsync(Client|Sandbox|Exec|Shell|Files|Pool|Pools|Templates)\b", r"\1"),
+    (r"\b_async\b", "_sync"),
+    (r"\bAsync(LosingAnswers|Answering|Client|Sandbox|Exec|Shell|Files|Pool|Pools|Templates)\b", r"\1"),
 ]
 
 
@@ -45,11 +45,11 @@ def _once(found: re.Match[str]) -> str:
     return "from collections.abc import " + ", ".join(sorted({name.strip() for name in found[1].split(",")}))
 
 
-def formatted(text: str, name: str) -> str:
+def formatted(text: str, path: Path) -> str:
     """The text as the project's formatter leaves it; lines got shorter."""
     for command in (["check", "--fix-only", "--select", "I", "--quiet"], ["format"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(TARGET / name), "-"],
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(path), "-"],
             input=text,
             capture_output=True,
             text=True,
@@ -60,24 +60,27 @@ def formatted(text: str, name: str) -> str:
     return text
 
 
+def wanted(source: Path, target: Path) -> dict[Path, str]:
+    """The files that have to be in `target`, and what is in them."""
+    files = [path for path in sorted(source.glob("*.py")) if path.name not in BY_HAND]
+    return {target / path.name: formatted(blocking(path.read_text("utf-8")), target / path.name) for path in files}
+
+
 def main(arguments: list[str]) -> int:
     """Writes or checks all files."""
     wrong = []
-    sources = {path.name: path for path in sorted(SOURCE.glob("*.py")) if path.name not in BY_HAND}
-    for name, path in sources.items():
-        wanted = formatted(blocking(path.read_text("utf-8")), name)
-        there = TARGET / name
-        if not there.exists() or there.read_text("utf-8") != wanted:
-            wrong.append(name)
-            if arguments != ["--check"]:
-                there.write_text(wanted, "utf-8")
-    for there in sorted(TARGET.glob("*.py")):
-        if there.name not in sources and there.name not in BY_HAND:
-            wrong.append(there.name)
-            if arguments != ["--check"]:
-                there.unlink()
+    for source, target in HALVES:
+        files = wanted(source, target)
+        wrong += [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
+        extra = [path for path in target.glob("*.py") if path not in files and path.name not in BY_HAND]
+        wrong += extra
+        if arguments != ["--check"]:
+            for path, text in files.items():
+                path.write_text(text, "utf-8")
+            for path in extra:
+                path.unlink()
     if arguments == ["--check"] and wrong:
-        print(f"not what generate_sync.py writes: {', '.join(wrong)}", file=sys.stderr)
+        print(f"not what generate_sync.py writes: {', '.join(map(str, wrong))}", file=sys.stderr)
         return 1
     return 0
 

@@ -66,7 +66,7 @@ def _header(path: Path, name: str, status: os.stat_result) -> bytes:
         info.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(status.st_mode):
         info.type = tarfile.SYMTYPE
-        info.linkname = os.readlink(path)  # noqa: PTH115
+        info.linkname = str(path.readlink())
     else:
         raise ValueError(f"{path} is neither a file nor a directory nor a link; it cannot go into an archive")
     # The GNU format carries names of any length and bytes that are no text.

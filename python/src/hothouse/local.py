@@ -39,6 +39,14 @@ exec > /dev/null
 read -r _
 kill -TERM "$server" 2> /dev/null
 wait "$server"
+if [ $? -gt 128 ]; then
+  # It was killed, and its sandboxes outlive it: a successor finds them, and destroys them at its own end.
+  "$@" < /dev/null > "$home/successor" &
+  server=$!
+  until [ -s "$home/successor" ] || ! kill -0 "$server" 2> /dev/null; do sleep 0.02; done
+  kill -TERM "$server" 2> /dev/null
+  wait "$server"
+fi
 rm -rf -- "$home"
 """
 
@@ -68,12 +76,12 @@ class LocalServer:
 
     def __init__(self) -> None:
         program = binary()
-        home = tempfile.mkdtemp(prefix="hothouse-")
-        log = Path(home) / "log"
+        self.home = Path(tempfile.mkdtemp(prefix="hothouse-"))
+        log = self.home / "log"
         serve = [program, "serve", "--listen", "127.0.0.1:0", "--json", "--on-exit", "destroy"]
         with log.open("wb") as stderr:
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "hothouse-guard", home, *serve, "--home", str(Path(home) / "home")],
+                ["/bin/sh", "-c", GUARD, "hothouse-guard", str(self.home), *serve, "--home", str(self.home / "home")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -131,7 +139,9 @@ class LocalServer:
             self._signal(signal.SIGTERM)
             if not self._ended_within(END_S):
                 self._signal(signal.SIGKILL)
-                self._guard.wait()
+                if not self._ended_within(END_S):
+                    self._guard.kill()
+                    self._guard.wait()
         self._guard.stdout.close()
 
     def _ended_within(self, seconds: float) -> bool:
@@ -142,13 +152,13 @@ class LocalServer:
         return True
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.pid is None:
-            self._guard.send_signal(number)
+        # As long as it runs its pid is its own; afterwards it may be anybody's.
+        if self.pid is None or not self.alive:
             return
         try:
             os.kill(self.pid, number)
         except ProcessLookupError:
-            # It ended meanwhile, which is what was wanted.
+            # It ended just now, which is what was wanted.
             return
 
 
@@ -169,7 +179,21 @@ def private_server() -> LocalServer:
     """
     global _shared
     with _lock:
-        if _shared is None or not _shared.alive:
+        if _shared is not None and not _shared.alive:
+            atexit.unregister(_shared.end)
+            _shared.end()
+            _shared = None
+        if _shared is None:
             _shared = LocalServer()
             atexit.register(_shared.end)
         return _shared
+
+
+def end_private_server() -> None:
+    """Ends the private server of this process before its end; whoever needs one next starts another."""
+    global _shared
+    with _lock:
+        if _shared is not None:
+            atexit.unregister(_shared.end)
+            _shared.end()
+            _shared = None

@@ -25,8 +25,9 @@ class AsyncClient:
     `base_url` is e.g. `http://127.0.0.1:8700`; by default that of `HOTHOUSE_SERVER`, else a private server, which this
     process starts when it is first needed (as with `local`). `api_key` (by default of `HOTHOUSE_API_KEY`) goes along
     as a bearer token. `timeout` is how long the server may be silent where it should not be, in seconds; a command may
-    take as long as it likes. What is safe to send again is, at most `retries` times, with growing pauses. `transport` replaces what
-    carries the requests, for proxies, sockets and certificates of your own; proxies are not taken from the environment.
+    take as long as it likes. What is safe to send again is, at most `retries` times, with growing pauses. `transport`
+    replaces what carries the requests, for proxies, sockets and certificates of your own; proxies are not taken from
+    the environment.
     """
 
     def __init__(
@@ -86,9 +87,10 @@ class AsyncClient:
     ) -> AsyncSandbox:
         """Makes a sandbox.
 
-        What is None is the server's default: 1 core, 512 MiB of memory, 256 processes, 256 MiB of disk. `image` is `host` or `dir:/absolute/path`; `env` is for every command; `workdir` is where they run
-        (`/workspace`); `labels` are for finding it again. Raises `InvalidRequest` naming the field, `SandboxExists`
-        for an `id` that is in use, `LimitExceeded` when the server is full, `CreateFailed`.
+        What is None is the server's default: 1 core, 512 MiB of memory, 256 processes, 256 MiB of disk. `image` is
+        `host` or `dir:/absolute/path`; `env` is for every command; `workdir` is where they run (`/workspace`);
+        `labels` are for finding it again. Raises `InvalidRequest` naming the field, `SandboxExists` for an `id` that
+        is in use, `LimitExceeded` when the server is full, `CreateFailed`.
 
         A create whose answer was lost is sent again; with an `id` of your own that can raise `SandboxExists` for
         a sandbox that this call made (the error's `resent` is True then).
