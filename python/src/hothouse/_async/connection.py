@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -145,7 +144,6 @@ class Connection:
             await pause(delay)
             attempt += 1
 
-    @asynccontextmanager
     async def open(
         self,
         method: str,
@@ -154,21 +152,20 @@ class Connection:
         *,
         headers: dict[str, str] = NO_HEADERS,
         quiet_s: float = 0.0,
-    ) -> AsyncIterator[httpx.Response]:
-        """Sends a request once and gives the answer as soon as it begins; its body is still to be read.
+    ) -> httpx.Response:
+        """Sends a request once and gives the answer as soon as it begins; the caller reads and closes it.
 
         `quiet_s` is how long the body may pause. Raises as `send()` does.
         """
         with failures_told():
             response = await self._attempt(method, target, content, "application/json", headers, quiet_s)
-        try:
             if response.status_code >= 400:
-                with failures_told():
+                try:
                     body = await response.aread()
+                finally:
+                    await response.aclose()
                 raise problem_of(response.status_code, body)
-            yield response
-        finally:
-            await response.aclose()
+        return response
 
     async def _attempt(
         self,

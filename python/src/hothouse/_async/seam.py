@@ -56,9 +56,13 @@ async def next_piece(pieces: Flow[bytes]) -> bytes:
 
 
 async def fed(response: httpx.Response, take: Callable[[Callable[[], bytes]], T]) -> T:
-    """Calls a function that blocks and asks for the next bytes of an answer again and again; none at the end."""
+    """Calls a function that blocks and asks for the next bytes of an answer again and again; none at the end.
+
+    The answer is closed afterwards.
+    """
     pieces = raw_pieces(response)
     try:
         return await blocking(take, lambda: anyio.from_thread.run(next_piece, pieces))
     finally:
         await pieces.aclose()
+        await response.aclose()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from typing import Optional
+
+import httpx
 
 from ..errors import ConnectionFailed, HothouseError, LimitExceeded, ServerError, ShuttingDown, error_of
 from ..events import EventParser, ServerSentEvent
@@ -26,14 +30,14 @@ class ExecStream:
         self, connection: Connection, follow: str, *, start: tuple[str, bytes] | None = None, resume: str = ""
     ) -> None:
         """Follows at the path `follow`, after the event with the id `resume`; `start` is what starts the exec."""
-        self._connection = connection
-        self._follow = follow
-        self._start = start
-        self._resume = resume
-        self._started = False
-        self._events = self._all()
-        self.result: ExecResult | None = None
+        self._following = _Following(connection, follow, start, resume)
+        # It does not know this object, so that both are gone, and the connection closed, once nobody iterates.
+        self._events = _flow(self._following)
+
+    @property
+    def result(self) -> ExecResult | None:
         """What happened, once the last event came; its outputs are empty, since the events carried them."""
+        return self._following.result
 
     def __aiter__(self) -> Flow[ExecEvent]:
         return self._events
@@ -48,58 +52,84 @@ class ExecStream:
         """Ends the following; the exec goes on."""
         await self._events.aclose()
 
-    async def _all(self) -> Flow[ExecEvent]:
-        attempt = 0
-        while self.result is None:
-            failed: HothouseError
-            events = self._once()
-            try:
-                async for event in events:
-                    attempt = 0
-                    yield event
-                failed = ConnectionFailed("the event stream ended before the exec did", maybe_received=True)
-            except AnswerLate as late:
-                # Not even a heartbeat came: this connection is dead, another one may not be.
-                failed = ConnectionFailed(late.detail, maybe_received=True)
-            except (ConnectionFailed, LimitExceeded, ShuttingDown) as error:
-                failed = error
-            finally:
-                await events.aclose()
-            if self.result is None:
-                if not await self._connection.backoff(attempt, failed):
-                    raise failed
-                attempt += 1
 
-    async def _once(self) -> Flow[ExecEvent]:
-        """The events of one connection."""
+async def _flow(following: _Following) -> Flow[ExecEvent]:
+    try:
+        while (event := await following.next()) is not None:
+            yield event
+    finally:
+        await following.disconnect()
+
+
+class _Following:
+    """Where a follower is, and the connection that it has at the moment."""
+
+    def __init__(self, connection: Connection, follow: str, start: tuple[str, bytes] | None, resume: str) -> None:
+        self.result: Optional[ExecResult] = None
+        self._connection = connection
+        self._follow = follow
+        self._start = start
+        self._resume = resume
+        self._started = False
+        self._attempt = 0
+        self._answer: Optional[httpx.Response] = None
+        self._pieces: Optional[Flow[bytes]] = None
+        self._parser = EventParser()
+        self._received: deque[ServerSentEvent] = deque()
+
+    async def next(self) -> ExecEvent | None:
+        """The next event; None after the last."""
+        while self.result is None:
+            try:
+                if not self._received:
+                    await self._receive()
+                event = self._take(self._received.popleft()) if self._received else None
+            except (ConnectionFailed, LimitExceeded, ShuttingDown) as error:
+                await self._pause_after(error)
+                continue
+            if event is not None:
+                self._attempt = 0
+                return event
+        return None
+
+    async def _pause_after(self, error: HothouseError) -> None:
+        """Disconnects and waits before the next connection; raises the error when it is time to give up."""
+        await self.disconnect()
+        failed = error
+        if isinstance(error, AnswerLate):
+            # Not even a heartbeat came: this connection is dead, another one may not be.
+            failed = ConnectionFailed(error.detail, maybe_received=True)
+        if not await self._connection.backoff(self._attempt, failed):
+            raise error
+        self._attempt += 1
+
+    async def _receive(self) -> None:
+        """Waits for the next events; connects where that is not yet so."""
+        pieces = self._pieces or await self._connect()
+        piece = await next_piece(pieces)
+        if not piece:
+            raise ConnectionFailed("the event stream ended before the exec did", maybe_received=True)
+        self._received.extend(self._parser.feed(piece))
+
+    async def _connect(self) -> Flow[bytes]:
         method, path, content = "GET", self._follow, b""
         if self._start is not None and not self._resume:
             # Sent again it starts nothing again, since it carries the exec's id.
             method, (path, content) = "POST", self._start
         headers = {"last-event-id": self._resume} if self._resume else {}
-        async with self._connection.open(method, path, content, headers=headers, quiet_s=QUIET_S) as answer:
-            media_type = answer.headers.get("content-type", "")
-            if not media_type.startswith("text/event-stream"):
-                raise ServerError(f"the answer is {media_type or 'of no type'}, not an event stream")
-            parser = EventParser()
-            pieces = raw_pieces(answer)
-            try:
-                while piece := await next_piece(pieces):
-                    for received in parser.feed(piece):
-                        event = self._take(received)
-                        if event is not None:
-                            yield event
-                        # Only now: what was not given on is asked for again.
-                        self._resume = received.id or self._resume
-                        if self.result is not None:
-                            return
-            finally:
-                await pieces.aclose()
+        self._answer = await self._connection.open(method, path, content, headers=headers, quiet_s=QUIET_S)
+        media_type = self._answer.headers.get("content-type", "")
+        if not media_type.startswith("text/event-stream"):
+            raise ServerError(f"the answer is {media_type or 'of no type'}, not an event stream")
+        self._parser = EventParser()
+        self._pieces = raw_pieces(self._answer)
+        return self._pieces
 
     def _take(self, received: ServerSentEvent) -> ExecEvent | None:
         body = json.loads(received.data)
         if received.name == "error":
             raise error_of(body)
+        self._resume = received.id or self._resume
         event = event_of(received.name, body)
         if isinstance(event, Finished):
             self.result = event.result
@@ -109,3 +139,13 @@ class ExecStream:
                 return None
             self._started = True
         return event
+
+    async def disconnect(self) -> None:
+        """Closes the connection that it has, if any."""
+        pieces, answer = self._pieces, self._answer
+        self._pieces = self._answer = None
+        self._received.clear()
+        if pieces is not None:
+            await pieces.aclose()
+        if answer is not None:
+            await answer.aclose()

@@ -53,13 +53,11 @@ async def download(
     info = await AsyncFiles(connection, sandbox_path).stat(path)
     if info.kind == "directory":
         at = target(f"{sandbox_path}/archive", path=path)
-        async with connection.open("GET", at) as answer:
-            await fed(answer, partial(_unpack, destination, outside_links, progress))
+        await fed(await connection.open("GET", at), partial(_unpack, destination, outside_links, progress))
         return
-    async with connection.open("GET", target(f"{sandbox_path}/files", path=path)) as answer:
-        size = int(answer.headers["hothouse-size"])
-        mode = int(answer.headers["hothouse-mode"], 8)
-        await fed(answer, partial(_write, destination, size, mode, progress))
+    answer = await connection.open("GET", target(f"{sandbox_path}/files", path=path))
+    size, mode = int(answer.headers["hothouse-size"]), int(answer.headers["hothouse-mode"], 8)
+    await fed(answer, partial(_write, destination, size, mode, progress))
 
 
 def _unpack(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
@@ -146,7 +145,6 @@ class Connection:
             pause(delay)
             attempt += 1
 
-    @contextmanager
     def open(
         self,
         method: str,
@@ -155,21 +153,20 @@ class Connection:
         *,
         headers: dict[str, str] = NO_HEADERS,
         quiet_s: float = 0.0,
-    ) -> Iterator[httpx.Response]:
-        """Sends a request once and gives the answer as soon as it begins; its body is still to be read.
+    ) -> httpx.Response:
+        """Sends a request once and gives the answer as soon as it begins; the caller reads and closes it.
 
         `quiet_s` is how long the body may pause. Raises as `send()` does.
         """
         with failures_told():
             response = self._attempt(method, target, content, "application/json", headers, quiet_s)
-        try:
             if response.status_code >= 400:
-                with failures_told():
+                try:
                     body = response.read()
+                finally:
+                    response.close()
                 raise problem_of(response.status_code, body)
-            yield response
-        finally:
-            response.close()
+        return response
 
     def _attempt(
         self,

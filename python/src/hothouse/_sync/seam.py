@@ -53,9 +53,13 @@ def next_piece(pieces: Flow[bytes]) -> bytes:
 
 
 def fed(response: httpx.Response, take: Callable[[Callable[[], bytes]], T]) -> T:
-    """Calls a function that asks for the next bytes of an answer again and again; none at the end."""
+    """Calls a function that asks for the next bytes of an answer again and again; none at the end.
+
+    The answer is closed afterwards.
+    """
     pieces = raw_pieces(response)
     try:
         return take(lambda: next_piece(pieces))
     finally:
         pieces.close()
+        response.close()

@@ -54,13 +54,11 @@ def download(
     info = Files(connection, sandbox_path).stat(path)
     if info.kind == "directory":
         at = target(f"{sandbox_path}/archive", path=path)
-        with connection.open("GET", at) as answer:
-            fed(answer, partial(_unpack, destination, outside_links, progress))
+        fed(connection.open("GET", at), partial(_unpack, destination, outside_links, progress))
         return
-    with connection.open("GET", target(f"{sandbox_path}/files", path=path)) as answer:
-        size = int(answer.headers["hothouse-size"])
-        mode = int(answer.headers["hothouse-mode"], 8)
-        fed(answer, partial(_write, destination, size, mode, progress))
+    answer = connection.open("GET", target(f"{sandbox_path}/files", path=path))
+    size, mode = int(answer.headers["hothouse-size"]), int(answer.headers["hothouse-mode"], 8)
+    fed(answer, partial(_write, destination, size, mode, progress))
 
 
 def _unpack(
