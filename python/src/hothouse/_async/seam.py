@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar, Union, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import httpx
 
+from ..asyncio_transport import AsyncioTransport
 from ..retry import failures_told
 
 Transport = httpx.AsyncBaseTransport
@@ -20,9 +20,9 @@ Flow = AsyncGenerator[T, None]
 """Values that come one by one and can be closed."""
 
 
-def http_transport(verify: Union[bool, ssl.SSLContext], limits: httpx.Limits) -> Transport:
-    """What carries requests when the user brings nothing."""
-    return httpx.AsyncHTTPTransport(verify=verify, limits=limits)
+def http_transport(encrypted: bool, max_connections: int, keepalive_s: float) -> Transport:
+    """What carries requests when the user brings nothing. Certificates are read only where they are used."""
+    return AsyncioTransport(httpx.create_ssl_context() if encrypted else None, max_connections, keepalive_s)
 
 
 async def pause(seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Optional, Union
@@ -63,6 +64,7 @@ class Connection:
         key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE)
         self._authorization = f"Bearer {key}" if key else None
         self._transport = transport
+        self._choosing = threading.Lock()
         self._base: Optional[httpx.URL] = None
         self._prefix = ""
         self._plain = httpx.Headers()
@@ -77,13 +79,7 @@ class Connection:
             raise ValueError(f"{base_url!r} is no address of a server; they look like http://127.0.0.1:8700")
         self._prefix = base.raw_path.decode("ascii").partition("?")[0].rstrip("/")
         if self._transport is None:
-            limits = httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_CONNECTIONS,
-                keepalive_expiry=KEEPALIVE_S,
-            )
-            # Reading the certificates takes ten times as long as a request, and plain HTTP has no use for them.
-            self._transport = http_transport(base.scheme == "https", limits)
+            self._transport = http_transport(base.scheme == "https", MAX_CONNECTIONS, KEEPALIVE_S)
         # Made once: a request copies them instead of normalizing them again.
         self._plain = httpx.Headers({"host": base.netloc.decode("ascii"), "user-agent": "hothouse-python"})
         if self._authorization:
@@ -99,7 +95,11 @@ class Connection:
 
     def _ready(self) -> tuple[httpx.URL, Transport]:
         if self._base is None:
-            self._use((blocking(private_server)).url)
+            server = blocking(private_server)
+            with self._choosing:
+                # Threads may share a client; the first of them decides.
+                if self._base is None:
+                    self._use(server.url)
         assert self._base is not None
         assert self._transport is not None
         return self._base, self._transport

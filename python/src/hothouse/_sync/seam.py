@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, TypeVar, Union, cast
+from typing import Any, TypeVar, cast
 
 import httpx
 
@@ -18,9 +17,12 @@ Flow = Generator[T, None, None]
 """Values that come one by one and can be closed."""
 
 
-def http_transport(verify: Union[bool, ssl.SSLContext], limits: httpx.Limits) -> Transport:
-    """What carries requests when the user brings nothing."""
-    return httpx.HTTPTransport(verify=verify, limits=limits)
+def http_transport(encrypted: bool, max_connections: int, keepalive_s: float) -> Transport:
+    """What carries requests when the user brings nothing. Certificates are read only where they are used."""
+    limits = httpx.Limits(
+        max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=keepalive_s
+    )
+    return httpx.HTTPTransport(verify=encrypted, limits=limits)
 
 
 def pause(seconds: float) -> None:
