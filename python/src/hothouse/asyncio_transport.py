@@ -32,6 +32,7 @@ class _Wire(asyncio.Protocol):
         self._writable = True
         self._paused = False
         self._error: Optional[Exception] = None
+        self._lost = False
         self.ended = False
         self.transport: asyncio.Transport
 
@@ -51,7 +52,7 @@ class _Wire(asyncio.Protocol):
         _wake(self._reader)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.ended = True
+        self.ended = self._lost = True
         self._error = error
         _wake(self._reader)
         _wake(self._writer)
@@ -62,6 +63,11 @@ class _Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable = True
         _wake(self._writer)
+
+    def abort(self) -> None:
+        # One that is lost has no loop any more in older Pythons.
+        if not self._lost:
+            self.transport.abort()
 
     @property
     def quiet(self) -> bool:
@@ -133,7 +139,7 @@ class _Connection:
         return self._wire.quiet and time.monotonic() - self.idle_since < keepalive_s
 
     def abort(self) -> None:
-        self._wire.transport.abort()
+        self._wire.abort()
 
     async def send(self, request: httpx.Request, timeout: Timeout) -> None:
         """Sends a request; stops where the answer comes before its end, since that is no success."""
