@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Optional
 
 import httpx
@@ -14,6 +14,30 @@ Fault = Callable[[httpx.Request], Optional[httpx.Response]]
 def is_to(method: str, path_end: str) -> Wanted:
     """Requests with this method and a path that ends so."""
     return lambda request: request.method == method and request.url.path.endswith(path_end)
+
+
+class Breaking(httpx.SyncByteStream):
+    """A body that breaks after its first piece."""
+
+    def __init__(self, piece: bytes, error: Exception) -> None:
+        self._piece = piece
+        self._error = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._piece
+        raise self._error
+
+
+class AsyncBreaking(httpx.AsyncByteStream):
+    """As `Breaking`."""
+
+    def __init__(self, piece: bytes, error: Exception) -> None:
+        self._piece = piece
+        self._error = error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._piece
+        raise self._error
 
 
 class _Count:

@@ -10,7 +10,7 @@ import pytest
 import hothouse
 from hothouse import AsyncClient
 
-from ..faults import AsyncAnswering, AsyncLosingAnswers, is_to, late
+from ..faults import AsyncAnswering, AsyncBreaking, AsyncLosingAnswers, is_to, late
 from ..server import Server
 
 QUICK = 4
@@ -145,6 +145,20 @@ async def test_an_upload_is_made_anew_when_it_is_sent_again(server: Server, tmp_
         await sandbox.upload(tree, "/w")
         assert await sandbox.files.read_text("/w/file") == "content"
         assert len(transport.seen) == 2
+
+
+async def test_a_download_that_breaks_off_begins_anew(server: Server, tmp_path: Path) -> None:
+    broken = httpx.RemoteProtocolError("the test cut the answer off")
+
+    def cut(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=AsyncBreaking(b"x" * 700, broken), request=request)
+
+    transport = AsyncAnswering(is_to("GET", "/archive"), 2, cut)
+    async with AsyncClient(server.url, transport=transport) as client, await client.create() as sandbox:
+        await sandbox.files.write_text("/w/file", "content")
+        await sandbox.download("/w", tmp_path / "w")
+        assert (tmp_path / "w" / "file").read_text() == "content"
+        assert len(transport.seen) == 3
 
 
 async def test_nobody_there_is_said_soon() -> None:

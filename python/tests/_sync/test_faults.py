@@ -11,7 +11,7 @@ import pytest
 import hothouse
 from hothouse import Client
 
-from ..faults import Answering, LosingAnswers, is_to, late
+from ..faults import Answering, Breaking, LosingAnswers, is_to, late
 from ..server import Server
 
 QUICK = 4
@@ -146,6 +146,20 @@ def test_an_upload_is_made_anew_when_it_is_sent_again(server: Server, tmp_path: 
         sandbox.upload(tree, "/w")
         assert sandbox.files.read_text("/w/file") == "content"
         assert len(transport.seen) == 2
+
+
+def test_a_download_that_breaks_off_begins_anew(server: Server, tmp_path: Path) -> None:
+    broken = httpx.RemoteProtocolError("the test cut the answer off")
+
+    def cut(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Breaking(b"x" * 700, broken), request=request)
+
+    transport = Answering(is_to("GET", "/archive"), 2, cut)
+    with Client(server.url, transport=transport) as client, client.create() as sandbox:
+        sandbox.files.write_text("/w/file", "content")
+        sandbox.download("/w", tmp_path / "w")
+        assert (tmp_path / "w" / "file").read_text() == "content"
+        assert len(transport.seen) == 3
 
 
 def test_nobody_there_is_said_soon() -> None:

@@ -326,7 +326,7 @@ class AsyncSandbox:
 
         A file appears whole or not at all. Nothing of a tree is written outside `local`; a link that leads outside it
         raises `ArchiveRefused` unless `outside_links="keep"` takes such links as they are. `progress` is called with
-        the bytes done, and all there are for a file.
+        the bytes done, and all there are for a file; when the connection breaks the copying begins anew.
         """
         await download(self._connection, self._path, path, local, outside_links, progress)
 

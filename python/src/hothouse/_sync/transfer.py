@@ -12,6 +12,7 @@ from typing import Callable, Optional, Union
 
 from ..archives import OutsideLinks, Progress, content, packed, unpack
 from ..bodies import octal, target
+from ..errors import ConnectionFailed, LimitExceeded, ShuttingDown
 from .connection import Connection
 from .files import Files
 from .seam import blocking, fed
@@ -50,7 +51,25 @@ def download(
     progress: Optional[Progress],
 ) -> None:
     """See `Sandbox.download`."""
-    destination = Path(local)
+    attempt = 0
+    while True:
+        try:
+            return _download(connection, sandbox_path, path, Path(local), outside_links, progress)
+        except (ConnectionFailed, LimitExceeded, ShuttingDown) as error:
+            # It only reads there and replaces here, so it may begin anew.
+            if not connection.backoff(attempt, error):
+                raise
+            attempt += 1
+
+
+def _download(
+    connection: Connection,
+    sandbox_path: str,
+    path: str,
+    destination: Path,
+    outside_links: OutsideLinks,
+    progress: Optional[Progress],
+) -> None:
     info = Files(connection, sandbox_path).stat(path)
     if info.kind == "directory":
         at = target(f"{sandbox_path}/archive", path=path)
