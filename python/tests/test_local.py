@@ -134,6 +134,15 @@ def lives(argument: str) -> bool:
     return False
 
 
+def test_its_log_does_not_grow_with_what_it_is_asked() -> None:
+    with hothouse.Sandbox.local() as sandbox:
+        log = local.private_server().home / "log"
+        before = log.stat().st_size
+        for _ in range(10):
+            sandbox.run(["true"], check=True)
+        assert log.stat().st_size == before
+
+
 def test_a_program_that_does_not_start_is_shown_with_what_it_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

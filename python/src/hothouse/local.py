@@ -85,6 +85,8 @@ class LocalServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                # A line for each request would fill the temporary directory of a process that lives for long.
+                env={"HOTHOUSE_LOG": "warn", **os.environ},
                 # Ctrl-C in a terminal is for this process, which ends the server in its own time.
                 start_new_session=True,
             )
