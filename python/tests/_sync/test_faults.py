@@ -171,12 +171,14 @@ def test_nobody_there_is_said_soon() -> None:
 
 
 def test_an_answer_of_something_in_between_is_an_error_with_its_status(server: Server) -> None:
-    def gateway(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(502, text="<h1>bad gateway</h1>", request=request)
+    for status, error in ((502, hothouse.ServerError), (302, hothouse.HothouseError), (200, hothouse.ServerError)):
 
-    transport = Answering(is_to("GET", "/healthz"), 1, gateway)
-    with Client(server.url, transport=transport) as client:
-        with pytest.raises(hothouse.ServerError, match="bad gateway") as failed:
-            client.health()
-        assert (failed.value.status, failed.value.code) == (502, None)
-        assert len(transport.seen) == 1
+        def page(request: httpx.Request, status: int = status) -> httpx.Response:
+            return httpx.Response(status, text="<h1>some page</h1>", request=request)
+
+        transport = Answering(is_to("GET", "/healthz"), 1, page)
+        with Client(server.url, transport=transport) as client:
+            with pytest.raises(error, match="some page") as failed:
+                client.health()
+            assert (failed.value.status, failed.value.code) == (status, None)
+            assert len(transport.seen) == 1

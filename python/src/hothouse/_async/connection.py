@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 
 import httpx
 
-from ..errors import ConnectionFailed, HothouseError, problem_of
+from ..errors import ConnectionFailed, HothouseError, ServerError, problem_of
 from ..local import private_server
 from ..retry import Policy, Repeat, failures_told
 from .seam import Transport, blocking, blocks_of, http_transport, pause
@@ -41,8 +41,12 @@ class Reply:
     resent: bool
 
     def json(self) -> Any:
-        """The body, which is JSON."""
-        return json.loads(self.content)
+        """The body, which is JSON. Raises `ServerError` when it is none."""
+        try:
+            return json.loads(self.content)
+        except ValueError as error:
+            start = self.content[:200].decode("utf-8", "replace")
+            raise ServerError(f"the answer is not JSON but {start!r}", status=self.status) from error
 
 
 class Connection:
@@ -131,7 +135,7 @@ class Connection:
                 with failures_told():
                     response = await self._attempt(method, target, content, media_type, headers, wait_s)
                     body = await response.aread()
-                if response.status_code < 400:
+                if response.status_code < 300:
                     return Reply(response.status_code, response.headers, body, resent)
                 error = problem_of(response.status_code, body)
                 retry_after = response.headers.get("retry-after")
@@ -159,7 +163,7 @@ class Connection:
         """
         with failures_told():
             response = await self._attempt(method, target, content, "application/json", headers, quiet_s)
-            if response.status_code >= 400:
+            if response.status_code >= 300:
                 try:
                     body = await response.aread()
                 finally:
