@@ -1,0 +1,190 @@
+"""Hothouse: isolated sandboxes in about a millisecond.
+
+    import hothouse
+
+    with hothouse.Sandbox.create() as sandbox:
+        print(sandbox.run("echo hello").stdout)
+
+`Sandbox`, `Client` and what they give are for blocking code; the same names with `Async` before are for asynchronous
+code. Every error derives from `HothouseError`.
+"""
+
+from importlib.metadata import version as _version
+
+from ._async.client import AsyncClient
+from ._async.execs import AsyncExec
+from ._async.files import AsyncFiles
+from ._async.pools import AsyncPool, AsyncPools
+from ._async.sandbox import AsyncSandbox
+from ._async.shells import AsyncShell
+from ._async.stream import ExecStream as AsyncExecStream
+from ._async.templates import AsyncTemplates
+from ._sync.client import Client
+from ._sync.execs import Exec
+from ._sync.files import Files
+from ._sync.pools import Pool, Pools
+from ._sync.sandbox import Sandbox
+from ._sync.shells import Shell
+from ._sync.stream import ExecStream
+from ._sync.templates import Templates
+from .errors import (
+    ArchiveRefused,
+    ConnectionFailed,
+    CreateFailed,
+    ExecConflict,
+    ExecFailed,
+    ExecFinished,
+    ExecNotFound,
+    FileNotFound,
+    FileRefused,
+    Forbidden,
+    HothouseError,
+    ImageInvalid,
+    Internal,
+    InvalidRequest,
+    LimitExceeded,
+    LocalServerFailed,
+    MethodNotAllowed,
+    NoSpace,
+    NotFound,
+    PatchRejected,
+    PoolDraining,
+    PoolExists,
+    PoolInUse,
+    PoolNotFound,
+    RequestError,
+    SandboxDead,
+    SandboxExists,
+    SandboxFrozen,
+    SandboxNotFound,
+    ServerError,
+    ShellBusy,
+    ShellExists,
+    ShellNotFound,
+    ShuttingDown,
+    TemplateInUse,
+    TemplateNotFound,
+    TimedOut,
+    TooLarge,
+    Unsupported,
+)
+from .shapes.exec import (
+    ExecEvent,
+    ExecResult,
+    ExecStatus,
+    Finished,
+    Outcome,
+    Output,
+    OutputPiece,
+    Skipped,
+    Started,
+    Truncated,
+    Usage,
+)
+from .shapes.file import (
+    FileInfo,
+    FilesChanged,
+    FileWritten,
+)
+from .shapes.pool import (
+    ClaimFile,
+    PoolInfo,
+    Template,
+)
+from .shapes.sandbox import (
+    Capabilities,
+    Capability,
+    Health,
+    PoolPlace,
+    Resources,
+    SandboxInfo,
+    SandboxSpec,
+    ShellInfo,
+)
+
+__version__ = _version("hothouse")
+
+__all__ = [
+    "ArchiveRefused",
+    "AsyncClient",
+    "AsyncExec",
+    "AsyncExecStream",
+    "AsyncFiles",
+    "AsyncPool",
+    "AsyncPools",
+    "AsyncSandbox",
+    "AsyncShell",
+    "AsyncTemplates",
+    "Capabilities",
+    "Capability",
+    "ClaimFile",
+    "Client",
+    "ConnectionFailed",
+    "CreateFailed",
+    "Exec",
+    "ExecConflict",
+    "ExecEvent",
+    "ExecFailed",
+    "ExecFinished",
+    "ExecNotFound",
+    "ExecResult",
+    "ExecStatus",
+    "ExecStream",
+    "FileInfo",
+    "FileNotFound",
+    "FileRefused",
+    "FileWritten",
+    "Files",
+    "FilesChanged",
+    "Finished",
+    "Forbidden",
+    "Health",
+    "HothouseError",
+    "ImageInvalid",
+    "Internal",
+    "InvalidRequest",
+    "LimitExceeded",
+    "LocalServerFailed",
+    "MethodNotAllowed",
+    "NoSpace",
+    "NotFound",
+    "Outcome",
+    "Output",
+    "OutputPiece",
+    "PatchRejected",
+    "Pool",
+    "PoolDraining",
+    "PoolExists",
+    "PoolInUse",
+    "PoolInfo",
+    "PoolNotFound",
+    "PoolPlace",
+    "Pools",
+    "RequestError",
+    "Resources",
+    "Sandbox",
+    "SandboxDead",
+    "SandboxExists",
+    "SandboxFrozen",
+    "SandboxInfo",
+    "SandboxNotFound",
+    "SandboxSpec",
+    "ServerError",
+    "Shell",
+    "ShellBusy",
+    "ShellExists",
+    "ShellInfo",
+    "ShellNotFound",
+    "ShuttingDown",
+    "Skipped",
+    "Started",
+    "Template",
+    "TemplateInUse",
+    "TemplateNotFound",
+    "Templates",
+    "TimedOut",
+    "TooLarge",
+    "Truncated",
+    "Unsupported",
+    "Usage",
+]

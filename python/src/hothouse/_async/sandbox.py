@@ -1,0 +1,370 @@
+"""One sandbox: run commands in it, move files, freeze it, delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ..archives import OutsideLinks, Progress
+from ..bodies import Command, encoded, exec_body, given, new_id, segment, target
+from ..errors import ExecFailed, SandboxNotFound, ShellExists
+from ..retry import Repeat
+from ..shapes.exec import ExecResult, ExecStatus, status_of
+from ..shapes.file import FilesChanged, changed_of
+from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
+from .connection import Connection
+from .execs import AsyncExec, run_to_end
+from .files import AsyncFiles
+from .shells import AsyncShell
+from .stream import ExecStream
+from .transfer import LocalPath, download, upload
+
+if TYPE_CHECKING:
+    from .client import AsyncClient
+
+
+class AsyncSandbox:
+    """A sandbox of a server. As a context manager it is deleted at the end of the block.
+
+    All methods raise `SandboxNotFound`, `SandboxDead` and `SandboxFrozen` where that is so, and `ConnectionFailed` when
+    the server cannot be reached.
+    """
+
+    def __init__(self, connection: Connection, info: SandboxInfo, own: AsyncClient | None) -> None:
+        """For the client; `own` is a client that this sandbox alone uses and closes."""
+        self._connection = connection
+        self._own = own
+        self._path = f"/v1/sandboxes/{segment(info.id)}"
+        self._exec_url: httpx.URL = connection.url(f"{self._path}/exec")
+        self.id = info.id
+        self.info = info
+        """What the server said last: when it was made, and after `refresh()`, `freeze()` and `thaw()`."""
+        self.files = AsyncFiles(connection, self._path)
+        """Its files: read, write, list, …"""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @classmethod
+    async def create(
+        cls,
+        *,
+        client: AsyncClient | None = None,
+        id: str | None = None,
+        image: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        disk_bytes: int | None = None,
+        disk_inodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncSandbox:
+        """Makes a sandbox, by default on the server of `HOTHOUSE_SERVER`, else on a private one of this process.
+
+        The arguments are those of `AsyncClient.create`.
+        """
+        return await cls._of(
+            client,
+            None,
+            id=id,
+            image=image,
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            disk_bytes=disk_bytes,
+            disk_inodes=disk_inodes,
+            env=env,
+            workdir=workdir,
+            labels=labels,
+        )
+
+    @classmethod
+    async def local(
+        cls,
+        *,
+        image: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        disk_bytes: int | None = None,
+        disk_inodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncSandbox:
+        """Makes a sandbox on a private server, which this process starts once and which ends with it.
+
+        Raises `LocalServerFailed` when there is no program `hothouse` or it does not start.
+        """
+        from .client import AsyncClient
+
+        return await cls._of(
+            None,
+            AsyncClient.local(),
+            image=image,
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            disk_bytes=disk_bytes,
+            disk_inodes=disk_inodes,
+            env=env,
+            workdir=workdir,
+            labels=labels,
+        )
+
+    @classmethod
+    async def connect(cls, id: str, *, client: AsyncClient | None = None) -> AsyncSandbox:
+        """Finds a sandbox by its id. Raises `SandboxNotFound`."""
+        from .client import AsyncClient
+
+        own = AsyncClient() if client is None else None
+        used = client or own
+        assert used is not None
+        try:
+            return await used.adopt(id, own)
+        except BaseException:
+            if own is not None:
+                await own.close()
+            raise
+
+    @classmethod
+    async def _of(cls, client: AsyncClient | None, own: AsyncClient | None, **spec: Any) -> AsyncSandbox:
+        from .client import AsyncClient
+
+        if client is not None:
+            return await client.create(**spec)
+        own = own or AsyncClient()
+        try:
+            sandbox = await own.create(**spec)
+        except BaseException:
+            await own.close()
+            raise
+        sandbox._own = own
+        return sandbox
+
+    async def __aenter__(self) -> AsyncSandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self.delete()
+        except SandboxNotFound:
+            # Somebody deleted it before, which is what was wanted.
+            return
+
+    async def run(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+        check: bool = False,
+    ) -> ExecResult:
+        """Runs a command and waits for its end. A string is a line for `/bin/sh -c`, a list a program with arguments.
+
+        After `timeout_s` seconds (none when None) its whole process tree gets TERM, and KILL `grace_s` (2) later. Of
+        each output `output_limit_bytes` are kept (1 MiB; at most 16 MiB): half from its start, half from its end.
+        `user` is a name or number in the sandbox, root when None.
+
+        The command runs once, even when the connection breaks and the server is started again meanwhile: it carries
+        an id (`exec_id`, or one made here), by which the server knows it again. However it ends is a result;
+        with `check=True` all but exit status 0 raises `ExecFailed`. Leaving early (an interrupt, a cancelled task)
+        does not end the command; `timeout_s` does.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        lookup = f"{self._path}/execs/{segment(body['exec_id'])}"
+        result = await run_to_end(self._connection, self._exec_url, body, lookup)
+        if check and not result.ok:
+            raise ExecFailed(result)
+        return result
+
+    def stream(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+    ) -> ExecStream:
+        """Runs a command and gives what happens as it happens: see `ExecStream`. Arguments are those of `run`.
+
+        It is started by the first step of the iteration.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        follow = f"{self._path}/execs/{segment(body['exec_id'])}/stream"
+        return ExecStream(self._connection, follow, start=(f"{self._path}/exec?stream=true", encoded(body)))
+
+    async def spawn(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        stdin_open: bool = False,
+        pty: tuple[int, int] | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+    ) -> AsyncExec:
+        """Starts a command and returns as soon as it runs. Arguments are those of `run`, and two more.
+
+        `stdin_open` keeps standard input open for `AsyncExec.write_stdin`; `pty` runs it on a terminal of so many
+        lines and characters, whose output is all `stdout`.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        body["detach"] = True
+        if stdin_open:
+            body["stdin_open"] = True
+        if pty is not None:
+            body["pty"] = {"rows": pty[0], "cols": pty[1]}
+        await self._connection.send("POST", self._exec_url, encoded(body))
+        return self.exec(body["exec_id"])
+
+    def exec(self, exec_id: str) -> AsyncExec:
+        """The exec with this id, of this or an earlier process. The server is not asked."""
+        return AsyncExec(self._connection, self._path, exec_id)
+
+    async def execs(self) -> list[ExecStatus]:
+        """The execs that the sandbox remembers (the last 1,024), oldest first, without output."""
+        reply = await self._connection.send("GET", f"{self._path}/execs")
+        return [status_of(item) for item in reply.json()["items"]]
+
+    async def shell(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        shell_id: str | None = None,
+    ) -> AsyncShell:
+        """Opens a shell session, which keeps its directory and variables from command to command.
+
+        Raises `ShellExists` for a `shell_id` that is in use.
+        """
+        own_id = shell_id or new_id("sh")
+        body = encoded(given(shell_id=own_id, env=dict(env) if env else None, cwd=cwd, user=user))
+        try:
+            await self._connection.send("POST", f"{self._path}/shells", body)
+        except ShellExists as error:
+            # Made by an attempt whose answer was lost: nobody else knows an id that was made here.
+            if shell_id is not None or not error.resent:
+                raise
+        return AsyncShell(self._connection, self._path, own_id)
+
+    async def shells(self) -> list[ShellInfo]:
+        """The open shell sessions."""
+        reply = await self._connection.send("GET", f"{self._path}/shells")
+        return [shell_of(item) for item in reply.json()["items"]]
+
+    async def upload(self, local: LocalPath, path: str, *, progress: Progress | None = None) -> None:
+        """Copies a local file or directory to `path` in the sandbox, which becomes that file or directory.
+
+        A directory is sent as a tar archive as it is read: links as links, permission bits kept, owners not; what is
+        in the sandbox's directory already stays. `progress` is called with the bytes done and all there are; when the
+        connection breaks the copying begins anew, and so does it. Raises `OSError` for what cannot be read,
+        `ValueError` for what is no file, directory or link.
+        """
+        await upload(self._connection, self._path, local, path, progress)
+
+    async def download(
+        self,
+        path: str,
+        local: LocalPath,
+        *,
+        outside_links: OutsideLinks = "refuse",
+        progress: Progress | None = None,
+    ) -> None:
+        """Copies a file or directory of the sandbox to `local`, which becomes that file or directory.
+
+        A file appears whole or not at all. Nothing of a tree is written outside `local`; a link that leads outside it
+        raises `ArchiveRefused` unless `outside_links="keep"` takes such links as they are. `progress` is called with
+        the bytes done, and all there are for a file; when the connection breaks the copying begins anew.
+        """
+        await download(self._connection, self._path, path, local, outside_links, progress)
+
+    async def patch(self, directory: str, diff: str | bytes, *, strip: int = 1) -> FilesChanged:
+        """Applies a unified diff to the files of a directory: all of it or nothing.
+
+        `strip` leading components are taken off the names, as `patch -p` does. Raises `PatchRejected`.
+        """
+        at = target(f"{self._path}/patch", path=directory, strip=strip)
+        content = diff.encode() if isinstance(diff, str) else diff
+        reply = await self._connection.send("POST", at, content, media_type="text/x-diff", repeat=Repeat.UNSEEN)
+        return changed_of(reply.json())
+
+    async def freeze(self) -> None:
+        """Stops every process; they keep their memory. Raises `Unsupported` where the machine cannot."""
+        self.info = info_of((await self._connection.send("POST", f"{self._path}/freeze")).json())
+
+    async def thaw(self) -> None:
+        """Lets the processes run again."""
+        self.info = info_of((await self._connection.send("POST", f"{self._path}/thaw")).json())
+
+    async def refresh(self) -> SandboxInfo:
+        """Asks the server how it is."""
+        self.info = info_of((await self._connection.send("GET", self._path)).json())
+        return self.info
+
+    async def delete(self) -> None:
+        """Deletes it; returns when nothing of it is left. Raises `SandboxNotFound` when there was nothing."""
+        try:
+            await self._connection.send("DELETE", self._path)
+        except SandboxNotFound as error:
+            # An attempt whose answer was lost deleted it.
+            if not error.resent:
+                raise
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection of a sandbox that was made without a client; the sandbox lives on."""
+        if self._own is not None:
+            await self._own.close()

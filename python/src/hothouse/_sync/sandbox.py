@@ -1,0 +1,371 @@
+# Generated from ../_async by generate_sync.py: edit that, then run it.
+"""One sandbox: run commands in it, move files, freeze it, delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from ..archives import OutsideLinks, Progress
+from ..bodies import Command, encoded, exec_body, given, new_id, segment, target
+from ..errors import ExecFailed, SandboxNotFound, ShellExists
+from ..retry import Repeat
+from ..shapes.exec import ExecResult, ExecStatus, status_of
+from ..shapes.file import FilesChanged, changed_of
+from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
+from .connection import Connection
+from .execs import Exec, run_to_end
+from .files import Files
+from .shells import Shell
+from .stream import ExecStream
+from .transfer import LocalPath, download, upload
+
+if TYPE_CHECKING:
+    from .client import Client
+
+
+class Sandbox:
+    """A sandbox of a server. As a context manager it is deleted at the end of the block.
+
+    All methods raise `SandboxNotFound`, `SandboxDead` and `SandboxFrozen` where that is so, and `ConnectionFailed` when
+    the server cannot be reached.
+    """
+
+    def __init__(self, connection: Connection, info: SandboxInfo, own: Client | None) -> None:
+        """For the client; `own` is a client that this sandbox alone uses and closes."""
+        self._connection = connection
+        self._own = own
+        self._path = f"/v1/sandboxes/{segment(info.id)}"
+        self._exec_url: httpx.URL = connection.url(f"{self._path}/exec")
+        self.id = info.id
+        self.info = info
+        """What the server said last: when it was made, and after `refresh()`, `freeze()` and `thaw()`."""
+        self.files = Files(connection, self._path)
+        """Its files: read, write, list, …"""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        client: Client | None = None,
+        id: str | None = None,
+        image: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        disk_bytes: int | None = None,
+        disk_inodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Sandbox:
+        """Makes a sandbox, by default on the server of `HOTHOUSE_SERVER`, else on a private one of this process.
+
+        The arguments are those of `Client.create`.
+        """
+        return cls._of(
+            client,
+            None,
+            id=id,
+            image=image,
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            disk_bytes=disk_bytes,
+            disk_inodes=disk_inodes,
+            env=env,
+            workdir=workdir,
+            labels=labels,
+        )
+
+    @classmethod
+    def local(
+        cls,
+        *,
+        image: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        disk_bytes: int | None = None,
+        disk_inodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Sandbox:
+        """Makes a sandbox on a private server, which this process starts once and which ends with it.
+
+        Raises `LocalServerFailed` when there is no program `hothouse` or it does not start.
+        """
+        from .client import Client
+
+        return cls._of(
+            None,
+            Client.local(),
+            image=image,
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            disk_bytes=disk_bytes,
+            disk_inodes=disk_inodes,
+            env=env,
+            workdir=workdir,
+            labels=labels,
+        )
+
+    @classmethod
+    def connect(cls, id: str, *, client: Client | None = None) -> Sandbox:
+        """Finds a sandbox by its id. Raises `SandboxNotFound`."""
+        from .client import Client
+
+        own = Client() if client is None else None
+        used = client or own
+        assert used is not None
+        try:
+            return used.adopt(id, own)
+        except BaseException:
+            if own is not None:
+                own.close()
+            raise
+
+    @classmethod
+    def _of(cls, client: Client | None, own: Client | None, **spec: Any) -> Sandbox:
+        from .client import Client
+
+        if client is not None:
+            return client.create(**spec)
+        own = own or Client()
+        try:
+            sandbox = own.create(**spec)
+        except BaseException:
+            own.close()
+            raise
+        sandbox._own = own
+        return sandbox
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.delete()
+        except SandboxNotFound:
+            # Somebody deleted it before, which is what was wanted.
+            return
+
+    def run(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+        check: bool = False,
+    ) -> ExecResult:
+        """Runs a command and waits for its end. A string is a line for `/bin/sh -c`, a list a program with arguments.
+
+        After `timeout_s` seconds (none when None) its whole process tree gets TERM, and KILL `grace_s` (2) later. Of
+        each output `output_limit_bytes` are kept (1 MiB; at most 16 MiB): half from its start, half from its end.
+        `user` is a name or number in the sandbox, root when None.
+
+        The command runs once, even when the connection breaks and the server is started again meanwhile: it carries
+        an id (`exec_id`, or one made here), by which the server knows it again. However it ends is a result;
+        with `check=True` all but exit status 0 raises `ExecFailed`. Leaving early (an interrupt, a cancelled task)
+        does not end the command; `timeout_s` does.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        lookup = f"{self._path}/execs/{segment(body['exec_id'])}"
+        result = run_to_end(self._connection, self._exec_url, body, lookup)
+        if check and not result.ok:
+            raise ExecFailed(result)
+        return result
+
+    def stream(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+    ) -> ExecStream:
+        """Runs a command and gives what happens as it happens: see `ExecStream`. Arguments are those of `run`.
+
+        It is started by the first step of the iteration.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        follow = f"{self._path}/execs/{segment(body['exec_id'])}/stream"
+        return ExecStream(self._connection, follow, start=(f"{self._path}/exec?stream=true", encoded(body)))
+
+    def spawn(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: str | bytes | None = None,
+        stdin_open: bool = False,
+        pty: tuple[int, int] | None = None,
+        timeout_s: float | None = None,
+        grace_s: float | None = None,
+        output_limit_bytes: int | None = None,
+        exec_id: str | None = None,
+    ) -> Exec:
+        """Starts a command and returns as soon as it runs. Arguments are those of `run`, and two more.
+
+        `stdin_open` keeps standard input open for `Exec.write_stdin`; `pty` runs it on a terminal of so many
+        lines and characters, whose output is all `stdout`.
+        """
+        body = exec_body(
+            command,
+            exec_id or new_id("ex"),
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout_s=timeout_s,
+            grace_s=grace_s,
+            output_limit_bytes=output_limit_bytes,
+        )
+        body["detach"] = True
+        if stdin_open:
+            body["stdin_open"] = True
+        if pty is not None:
+            body["pty"] = {"rows": pty[0], "cols": pty[1]}
+        self._connection.send("POST", self._exec_url, encoded(body))
+        return self.exec(body["exec_id"])
+
+    def exec(self, exec_id: str) -> Exec:
+        """The exec with this id, of this or an earlier process. The server is not asked."""
+        return Exec(self._connection, self._path, exec_id)
+
+    def execs(self) -> list[ExecStatus]:
+        """The execs that the sandbox remembers (the last 1,024), oldest first, without output."""
+        reply = self._connection.send("GET", f"{self._path}/execs")
+        return [status_of(item) for item in reply.json()["items"]]
+
+    def shell(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        shell_id: str | None = None,
+    ) -> Shell:
+        """Opens a shell session, which keeps its directory and variables from command to command.
+
+        Raises `ShellExists` for a `shell_id` that is in use.
+        """
+        own_id = shell_id or new_id("sh")
+        body = encoded(given(shell_id=own_id, env=dict(env) if env else None, cwd=cwd, user=user))
+        try:
+            self._connection.send("POST", f"{self._path}/shells", body)
+        except ShellExists as error:
+            # Made by an attempt whose answer was lost: nobody else knows an id that was made here.
+            if shell_id is not None or not error.resent:
+                raise
+        return Shell(self._connection, self._path, own_id)
+
+    def shells(self) -> list[ShellInfo]:
+        """The open shell sessions."""
+        reply = self._connection.send("GET", f"{self._path}/shells")
+        return [shell_of(item) for item in reply.json()["items"]]
+
+    def upload(self, local: LocalPath, path: str, *, progress: Progress | None = None) -> None:
+        """Copies a local file or directory to `path` in the sandbox, which becomes that file or directory.
+
+        A directory is sent as a tar archive as it is read: links as links, permission bits kept, owners not; what is
+        in the sandbox's directory already stays. `progress` is called with the bytes done and all there are; when the
+        connection breaks the copying begins anew, and so does it. Raises `OSError` for what cannot be read,
+        `ValueError` for what is no file, directory or link.
+        """
+        upload(self._connection, self._path, local, path, progress)
+
+    def download(
+        self,
+        path: str,
+        local: LocalPath,
+        *,
+        outside_links: OutsideLinks = "refuse",
+        progress: Progress | None = None,
+    ) -> None:
+        """Copies a file or directory of the sandbox to `local`, which becomes that file or directory.
+
+        A file appears whole or not at all. Nothing of a tree is written outside `local`; a link that leads outside it
+        raises `ArchiveRefused` unless `outside_links="keep"` takes such links as they are. `progress` is called with
+        the bytes done, and all there are for a file; when the connection breaks the copying begins anew.
+        """
+        download(self._connection, self._path, path, local, outside_links, progress)
+
+    def patch(self, directory: str, diff: str | bytes, *, strip: int = 1) -> FilesChanged:
+        """Applies a unified diff to the files of a directory: all of it or nothing.
+
+        `strip` leading components are taken off the names, as `patch -p` does. Raises `PatchRejected`.
+        """
+        at = target(f"{self._path}/patch", path=directory, strip=strip)
+        content = diff.encode() if isinstance(diff, str) else diff
+        reply = self._connection.send("POST", at, content, media_type="text/x-diff", repeat=Repeat.UNSEEN)
+        return changed_of(reply.json())
+
+    def freeze(self) -> None:
+        """Stops every process; they keep their memory. Raises `Unsupported` where the machine cannot."""
+        self.info = info_of((self._connection.send("POST", f"{self._path}/freeze")).json())
+
+    def thaw(self) -> None:
+        """Lets the processes run again."""
+        self.info = info_of((self._connection.send("POST", f"{self._path}/thaw")).json())
+
+    def refresh(self) -> SandboxInfo:
+        """Asks the server how it is."""
+        self.info = info_of((self._connection.send("GET", self._path)).json())
+        return self.info
+
+    def delete(self) -> None:
+        """Deletes it; returns when nothing of it is left. Raises `SandboxNotFound` when there was nothing."""
+        try:
+            self._connection.send("DELETE", self._path)
+        except SandboxNotFound as error:
+            # An attempt whose answer was lost deleted it.
+            if not error.resent:
+                raise
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Closes the connection of a sandbox that was made without a client; the sandbox lives on."""
+        if self._own is not None:
+            self._own.close()

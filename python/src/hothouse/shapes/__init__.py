@@ -1,0 +1,1 @@
+"""What the API answers with, as plain classes. Names and units are those of the API's description."""

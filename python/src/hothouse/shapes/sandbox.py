@@ -1,0 +1,147 @@
+"""Sandboxes: what they are made from and what listings show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Optional
+
+from .slots import SLOTS
+
+Phase = Literal["creating", "running", "frozen", "dead", "destroying"]
+Level = Literal["enforced", "partial", "missing"]
+
+
+@dataclass(**SLOTS)
+class Resources:
+    """Limits of one sandbox: cores, bytes and counts."""
+
+    cpus: float
+    memory_bytes: int
+    pids: int
+    disk_bytes: int
+    disk_inodes: int
+
+
+@dataclass(**SLOTS)
+class SandboxSpec:
+    """What a sandbox or a template is made from. The values of a sandbox's `env` are shown as `***`."""
+
+    image: str
+    resources: Resources
+    network: str
+    env: dict[str, str]
+    workdir: Optional[str]
+    labels: dict[str, str]
+
+
+@dataclass(**SLOTS)
+class Capability:
+    """One protection and how well it holds; `reason` and `fix` are there unless it is enforced."""
+
+    name: str
+    what: str
+    level: Level
+    reason: Optional[str]
+    fix: Optional[str]
+
+
+@dataclass(**SLOTS)
+class Capabilities:
+    """What a backend enforces."""
+
+    backend: str
+    items: list[Capability]
+
+
+@dataclass(**SLOTS)
+class PoolPlace:
+    """A sandbox's place in a pool: the pool, the template and its version, and whether it still waits."""
+
+    pool: str
+    template: str
+    version: int
+    claim: Literal["ready", "claimed"]
+
+
+@dataclass(**SLOTS)
+class SandboxInfo:
+    """A sandbox as listings show it.
+
+    `created_at` is RFC 3339 in UTC; `create_s` is how long making it took, in seconds; `reason` says why a dead one
+    is dead.
+    """
+
+    id: str
+    phase: Phase
+    reason: Optional[str]
+    spec: SandboxSpec
+    created_at: str
+    create_s: float
+    pool: Optional[PoolPlace]
+    isolation: Capabilities
+
+
+@dataclass(**SLOTS)
+class Health:
+    """That the server lives, and its version."""
+
+    status: str
+    version: str
+
+
+@dataclass(**SLOTS)
+class ShellInfo:
+    """An open shell session; `busy` is True while a command runs in it."""
+
+    shell_id: str
+    program: str
+    busy: bool
+
+
+def capabilities_of(body: Mapping[str, Any]) -> Capabilities:
+    """Reads `Capabilities`."""
+    items = [
+        Capability(item["name"], item["what"], item["level"], item.get("reason"), item.get("fix"))
+        for item in body["items"]
+    ]
+    return Capabilities(body["backend"], items)
+
+
+def spec_of(body: Mapping[str, Any]) -> SandboxSpec:
+    """Reads a `SandboxSpec` or `TemplateSpec`."""
+    limits = body["resources"]
+    return SandboxSpec(
+        body["image"],
+        Resources(
+            limits["cpus"],
+            limits["memory_bytes"],
+            limits["pids"],
+            limits["disk_bytes"],
+            limits["disk_inodes"],
+        ),
+        body["network"],
+        body["env"],
+        body.get("workdir"),
+        body["labels"],
+    )
+
+
+def info_of(body: Mapping[str, Any]) -> SandboxInfo:
+    """Reads a `SandboxInfo`."""
+    place = body.get("pool")
+    return SandboxInfo(
+        body["id"],
+        body["phase"],
+        body.get("reason"),
+        spec_of(body["spec"]),
+        body["created_at"],
+        body["create_s"],
+        None if place is None else PoolPlace(place["pool"], place["template"], place["version"], place["claim"]),
+        capabilities_of(body["isolation"]),
+    )
+
+
+def shell_of(body: Mapping[str, Any]) -> ShellInfo:
+    """Reads a `ShellInfo`."""
+    return ShellInfo(body["shell_id"], body["program"], body["busy"])

@@ -1,0 +1,1 @@
+"""The asynchronous half, tested; `generate_sync.py` makes the tests of the blocking half from it."""

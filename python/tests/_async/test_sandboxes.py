@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+
+import hothouse
+from hothouse import AsyncClient, AsyncSandbox
+
+from ..server import Server
+
+
+async def test_a_sandbox_is_made_found_and_deleted(client: AsyncClient) -> None:
+    async with await client.create(
+        id="first", memory_bytes=64 << 20, pids=64, env={"SECRET": "hunter2"}, labels={"team": "red"}
+    ) as made:
+        info = made.info
+        assert (info.id, info.phase, info.pool) == ("first", "running", None)
+        assert (info.spec.resources.memory_bytes, info.spec.resources.pids) == (64 << 20, 64)
+        assert info.spec.env == {"SECRET": "***"}
+        assert info.isolation.items
+        found = await client.sandbox("first")
+        assert found.info == info
+        assert (await found.run("echo $SECRET")).stdout == "hunter2\n"
+        with pytest.raises(hothouse.SandboxExists) as exists:
+            await client.create(id="first")
+        assert not exists.value.resent
+    with pytest.raises(hothouse.SandboxNotFound):
+        await client.sandbox("first")
+    with pytest.raises(hothouse.SandboxNotFound):
+        await found.run("true")
+
+
+async def test_a_block_that_fails_deletes_its_sandbox_too(client: AsyncClient) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with await client.create() as sandbox:
+            raise ZeroDivisionError
+    with pytest.raises(hothouse.SandboxNotFound):
+        await client.sandbox(sandbox.id)
+
+
+async def test_a_sandbox_that_somebody_deleted_ends_its_block_well(client: AsyncClient) -> None:
+    async with await client.create() as sandbox:
+        await (await client.sandbox(sandbox.id)).delete()
+
+
+async def test_listings_go_over_all_pages_and_by_label(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hothouse._async.client.PAGE", 2)
+    made = [await client.create(labels={"run": "list", "parity": str(at % 2)}) for at in range(5)]
+    try:
+        found = [info.id async for info in client.sandboxes(labels={"run": "list"})]
+        assert found == sorted(sandbox.id for sandbox in made)
+        odd = [info.id async for info in client.sandboxes(labels={"run": "list", "parity": "1"})]
+        assert len(odd) == 2
+    finally:
+        for sandbox in made:
+            await sandbox.delete()
+
+
+async def test_a_sandbox_without_a_client_uses_the_server_of_the_environment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTHOUSE_SERVER", server.url + "/")
+    async with await AsyncSandbox.create(labels={"a": "b"}) as sandbox:
+        again = await AsyncSandbox.connect(sandbox.id)
+        assert again.info.spec.labels == {"a": "b"}
+        assert (await again.run("echo found")).stdout == "found\n"
+        await again.close()
+        with pytest.raises(hothouse.SandboxNotFound):
+            await AsyncSandbox.connect("nope")
+
+
+async def test_a_frozen_sandbox_says_so_until_it_is_thawed(sandbox: AsyncSandbox) -> None:
+    try:
+        await sandbox.freeze()
+    except hothouse.Unsupported as unsupported:
+        # This machine has no freezer for us, and the server says so.
+        assert unsupported.status == 501  # noqa: PT017
+        return
+    assert sandbox.info.phase == "frozen"
+    with pytest.raises(hothouse.SandboxFrozen):
+        await sandbox.run("true")
+    await sandbox.thaw()
+    assert (await sandbox.refresh()).phase == "running"
+    assert (await sandbox.run("echo back")).stdout == "back\n"
+
+
+async def test_a_wrong_field_is_named(client: AsyncClient) -> None:
+    with pytest.raises(hothouse.InvalidRequest) as wrong:
+        await client.create(cpus=0)
+    error = wrong.value
+    assert (error.code, error.status, error.field) == ("invalid_request", 400, "resources.cpus")
+    assert error.problem is not None
+    assert error.problem["detail"] == error.detail
+    assert "resources.cpus" in str(error)
+
+
+async def test_ids_cannot_leave_their_place_in_a_path(client: AsyncClient) -> None:
+    with pytest.raises(hothouse.InvalidRequest) as wrong:
+        await client.sandbox("../capabilities")
+    assert wrong.value.field == "sandbox_id"
+
+
+async def test_capabilities_and_health(client: AsyncClient) -> None:
+    capabilities = await client.capabilities()
+    assert capabilities.backend == "native"
+    assert {item.level for item in capabilities.items} <= {"enforced", "partial", "missing"}
+    health = await client.health()
+    assert health.status == "ok"
+    assert health.version
+
+
+async def test_a_key_goes_along_and_an_address_is_checked(server: Server) -> None:
+    async with AsyncClient(server.url, api_key="k1") as client:
+        assert (await client.health()).status == "ok"
+        assert client._connection._plain["authorization"] == "Bearer k1"
+    for wrong in ("127.0.0.1:8700", "ftp://x", "http://"):
+        with pytest.raises(ValueError, match="no address"):
+            AsyncClient(wrong)
