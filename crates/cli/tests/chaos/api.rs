@@ -122,7 +122,7 @@ impl Api {
 
     /// Deletes a sandbox; one that is gone is as good.
     pub(crate) async fn remove(&self, id: &str) -> Result<()> {
-        self.delete(&format!("/v1/sandboxes/{id}")).await?.expect(&[204, 404])?;
+        self.delete(&format!("/v1/sandboxes/{id}")).await?.expect(&[204, 404, 410])?;
         Ok(())
     }
 

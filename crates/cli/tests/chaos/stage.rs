@@ -140,7 +140,7 @@ impl Stage {
             insist(Method::POST, &format!("/v1/pools/{POOL}/drain"), &[200]).await?;
         }
         for sandbox in api.sandboxes(None).await? {
-            insist(Method::DELETE, &format!("/v1/sandboxes/{}", sandbox.id), &[204, 404]).await?;
+            insist(Method::DELETE, &format!("/v1/sandboxes/{}", sandbox.id), &[204, 404, 410]).await?;
         }
         let mut pooled = 0;
         if has_pool {

@@ -103,22 +103,22 @@ async fn pass(line: &Line, round: u64, at: u64) -> Result<()> {
     let path = format!("/v1/sandboxes/{id}");
     let exec = json!({"exec_id": "only", "argv": ["true"]});
     line.insist(Method::POST, &format!("{path}/exec"), Some(&exec), &[200]).await?;
-    line.insist(Method::DELETE, &path, None, &[204, 404]).await?;
-    line.insist(Method::GET, &path, None, &[404]).await?;
+    line.insist(Method::DELETE, &path, None, &[204, 404, 410]).await?;
+    line.insist(Method::GET, &path, None, &[410]).await?;
     let claim = json!({"labels": {"round": round.to_string()}, "env": {"AT": at.to_string()}});
     let (claimed, _) =
         line.insist(Method::POST, &format!("/v1/pools/{POOL}/claim"), Some(&claim), &[201]).await?;
     let claimed: hothouse_domain::SandboxInfo = claimed.json()?;
     let path = format!("/v1/sandboxes/{}", claimed.id);
     // A claim that was answered is one after any kill.
-    let (found, _) = line.insist(Method::GET, &path, None, &[200, 404]).await?;
+    let (found, _) = line.insist(Method::GET, &path, None, &[200, 404, 410]).await?;
     let found: hothouse_domain::SandboxInfo = found.json()?;
     ensure!(found.pool == claimed.pool, "{} was {:?}, now {:?}", claimed.id, claimed.pool, found.pool);
     let exec = json!({"exec_id": "only", "shell": "echo $AT"});
     let (said, _) = line.insist(Method::POST, &format!("{path}/exec"), Some(&exec), &[200]).await?;
     let said: hothouse_domain::ExecResult = said.json()?;
     ensure!(said.stdout == format!("{at}\n"), "{} was claimed with AT={at}: {said:?}", claimed.id);
-    line.insist(Method::DELETE, &path, None, &[204, 404]).await?;
+    line.insist(Method::DELETE, &path, None, &[204, 404, 410]).await?;
     Ok(())
 }
 

@@ -92,7 +92,7 @@ async fn make(stage: &Stage, round: u64, at: u64) -> Result<()> {
         let path = format!("/v1/sandboxes/{id}");
         let exec = json!({"exec_id": "only", "argv": ["true"]});
         line.insist(Method::POST, &format!("{path}/exec"), Some(&exec), &[200]).await?;
-        line.insist(Method::DELETE, &path, None, &[204, 404]).await?;
+        line.insist(Method::DELETE, &path, None, &[204, 404, 410]).await?;
     }
     Ok(())
 }
