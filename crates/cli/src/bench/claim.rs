@@ -1,6 +1,7 @@
 //! `claim`: take a ready sandbox from a pool and run `true` in it, over HTTP; then a burst of claims.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,8 @@ const POOL: &str = "/v1/pools/bench";
 const READY: u32 = 128;
 /// Claims of a round, one after the other: fewer than are ready, for a miss is another figure.
 const ONE_BY_ONE: usize = 60;
+/// Commands of a round, while a pool refills: that takes about as long.
+const EXECS: usize = 120;
 /// Claims at once.
 const BURST: usize = 100;
 
@@ -48,11 +51,18 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
     let driver = service.driver()?;
     driver.once(make_pool)?;
     let floor = spawn_true()?;
+    let other = driver.once(create)?;
+    let binding = binding()?;
     let mut contenders = vec![
         floor.contender("posix_spawn true", Role::Floor, 1, 200),
         contender("hothouse, claim + exec", 1, ONE_BY_ONE, |ops| warm(&driver, 1, ops, Then::Exec)),
         contender("hothouse, create + exec, no pool", 1, ONE_BY_ONE, |ops| cold(&driver, ops)),
         contender("hothouse, burst of claims", BURST, BURST, |ops| warm(&driver, BURST, ops, Then::Nothing)),
+        contender("hothouse, claim with 10 variables and a file of 100 KB", 1, ONE_BY_ONE, |ops| {
+            bound(&driver, ops, &binding)
+        }),
+        contender("hothouse, exec, pool at rest", 1, EXECS, |ops| quiet(&driver, &other, ops)),
+        contender("hothouse, exec while the pool refills", 1, EXECS, |ops| refilling(&driver, &other, ops)),
     ];
     let entries = measure(&mut contenders, rounds)?;
     drop(contenders);
@@ -64,18 +74,73 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
         value: count(usize::try_from(pool.misses).unwrap_or(usize::MAX)),
         unit: "",
     });
-    let [spawn, claim, create, burst] = entries.as_slice() else {
-        bail!("four contenders have four entries")
+    let [spawn, claim, create, burst, bound, quiet, refill] = entries.as_slice() else {
+        bail!("seven contenders have seven entries")
     };
     let mut rows: Vec<_> = entries.iter().map(|entry| entry.row.clone()).collect();
     rows[1].note = claim.against("posix_spawn", spawn);
     rows[2].note = create.against("claim + exec", claim);
     rows[3].note = format!("{} hits in all", pool.hits);
+    rows[6].note = refill.against("pool at rest", quiet);
     report.rows = rows;
     report.bars.push(Bar::at_most("claim + exec, p50", claim.row.p50_ms, 1.2, " ms"));
     report.bars.push(Bar::at_most("claim + exec, p99", claim.row.p99_ms, 5.0, " ms"));
     report.bars.push(Bar::at_most("burst of 100 claims, p99", burst.row.p99_ms, 100.0, " ms"));
+    report.bars.push(Bar::at_most(
+        "claim with 10 variables and a file of 100 KB, p50",
+        bound.row.p50_ms,
+        5.0,
+        " ms",
+    ));
+    let slowed = refill.row.p99_ms / quiet.row.p99_ms.max(f64::MIN_POSITIVE);
+    report.bars.push(Bar::at_most("exec p99 while the pool refills over that at rest", slowed, 2.0, " ×"));
     Ok(report)
+}
+
+/// The body of a claim that binds much.
+fn binding() -> anyhow::Result<Vec<u8>> {
+    let env: BTreeMap<String, String> =
+        (0..10).map(|n| (format!("NAME_{n}"), format!("value {n}"))).collect();
+    let file = serde_json::json!({"path": "/workspace/big", "content": "x".repeat(100_000)});
+    serde_json::to_vec(&serde_json::json!({"env": env, "files": [file]})).context("writing JSON")
+}
+
+/// Claims that bind much.
+fn bound(driver: &Driver, ops: usize, body: &[u8]) -> anyhow::Result<Round> {
+    fill(driver)?;
+    let claimed = RefCell::new(Vec::with_capacity(ops));
+    let round = driver.round(1, ops, async |connection, _| {
+        let path = format!("{POOL}/claim");
+        let Claimed { id } = connection.json(Method::POST, &path, body.to_vec()).await?;
+        claimed.borrow_mut().push(id);
+        Ok(())
+    })?;
+    clear(driver, &claimed.into_inner())?;
+    Ok(round)
+}
+
+fn quiet(driver: &Driver, other: &str, ops: usize) -> anyhow::Result<Round> {
+    fill(driver)?;
+    execs(driver, other, ops)
+}
+
+/// Commands in another sandbox, right after a burst has emptied most of the pool.
+fn refilling(driver: &Driver, other: &str, ops: usize) -> anyhow::Result<Round> {
+    fill(driver)?;
+    let claimed = RefCell::new(Vec::with_capacity(BURST));
+    driver.round(16, BURST, async |connection, _| {
+        let Claimed { id } = connection.json(Method::POST, &format!("{POOL}/claim"), &b"{}"[..]).await?;
+        claimed.borrow_mut().push(id);
+        Ok(())
+    })?;
+    let round = execs(driver, other, ops)?;
+    clear(driver, &claimed.into_inner())?;
+    Ok(round)
+}
+
+fn execs(driver: &Driver, id: &str, ops: usize) -> anyhow::Result<Round> {
+    let path = format!("/v1/sandboxes/{id}/exec");
+    driver.round(1, ops, async |connection, _| run_ok(connection, &path, EXEC_TRUE).await)
 }
 
 fn contender<'a>(

@@ -149,7 +149,7 @@ fn stay_alive(
 }
 
 /// Makes so many sandboxes.
-fn make(driver: &Driver, n: usize) -> anyhow::Result<(Vec<String>, Round)> {
+pub(super) fn make(driver: &Driver, n: usize) -> anyhow::Result<(Vec<String>, Round)> {
     let ids = RefCell::new(Vec::with_capacity(n + 1));
     let round = driver.round(AT_ONCE, n, async |connection, _| {
         let id = create(connection).await?;

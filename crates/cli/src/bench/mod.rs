@@ -5,9 +5,11 @@
 //! what is quoted is the median of the rounds' ratios. A bench is a program, never a timed test: it reports a missed
 //! bar and ends with success.
 
+mod adopt;
 mod claim;
 mod contest;
 mod create;
+mod density;
 mod exec;
 mod footprint;
 mod growth;
@@ -48,6 +50,10 @@ enum Bench {
     Score,
     /// Memory of idle sandboxes, latency with many alive, leaks after many have gone
     Growth,
+    /// Kill a server with many sandboxes alive; until the next one is ready
+    Adopt,
+    /// Claims, commands and listings with ever more sandboxes alive
+    Density,
     /// All of these, one after the other
     All,
 }
@@ -69,9 +75,12 @@ pub(crate) struct BenchArgs {
     /// For `score`: tasks at once; the number of cores by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: Option<u16>,
-    /// For `growth`: sandboxes alive at once
+    /// For `growth`, `adopt`, `density`: sandboxes alive at once
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
     alive: u32,
+    /// For `density`: draw the latencies into FILE, an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// For `growth`: sandboxes that come and go
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     churn: u32,
@@ -99,12 +108,25 @@ pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
 
 fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
     let benches: &[Bench] = match args.bench {
-        Bench::All if args.tasks.is_none() => {
-            &[Bench::Create, Bench::Claim, Bench::Exec, Bench::Session, Bench::Growth]
-        }
-        Bench::All => {
-            &[Bench::Create, Bench::Claim, Bench::Exec, Bench::Session, Bench::Score, Bench::Growth]
-        }
+        Bench::All if args.tasks.is_none() => &[
+            Bench::Create,
+            Bench::Claim,
+            Bench::Exec,
+            Bench::Session,
+            Bench::Adopt,
+            Bench::Growth,
+            Bench::Density,
+        ],
+        Bench::All => &[
+            Bench::Create,
+            Bench::Claim,
+            Bench::Exec,
+            Bench::Session,
+            Bench::Score,
+            Bench::Adopt,
+            Bench::Growth,
+            Bench::Density,
+        ],
         ref one => std::slice::from_ref(one),
     };
     let mut reports = Vec::new();
@@ -146,6 +168,10 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
             churn: usize::try_from(args.churn).unwrap_or(usize::MAX),
             rounds,
         }),
+        Bench::Adopt => adopt::run(usize::try_from(args.alive).unwrap_or(usize::MAX), rounds),
+        Bench::Density => {
+            density::run(usize::try_from(args.alive).unwrap_or(usize::MAX), rounds, args.plot.as_deref())
+        }
         Bench::All => anyhow::bail!("`all` is a list of benches, not one"),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hyper::Method;
@@ -23,7 +24,7 @@ pub(super) struct Service {
     directory: TempDir,
     cgroup: String,
     // Kept open: a server whose standard output is gone may complain.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Service {
@@ -36,31 +37,24 @@ impl Service {
             .prefix("hothouse-bench-")
             .tempdir()
             .context("making a directory for the bench's server")?;
-        let log = File::create(directory.path().join("log")).context("making the server's log")?;
         // Its own cgroups: another server on this machine sweeps what it does not know in its own only.
         let cgroup = format!("hothouse-bench-{}", std::process::id());
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut child = Command::new(program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--max-sandboxes", "30000"])
-            .arg("--home")
-            .arg(home_in(&directory))
-            .args(rustix::process::geteuid().is_root().then_some(["--cgroup", &cgroup]).into_iter().flatten())
-            .env_remove("HOTHOUSE_SERVER")
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .context("starting the server")?;
-        let stdout = child.stdout.take().context("the server has no standard output")?;
-        let mut line = String::new();
-        let mut stdout = BufReader::new(stdout);
-        stdout.read_line(&mut line).context("reading the server's first line")?;
-        let Some(address) = address_in(&line) else {
-            let status = child.wait().context("waiting for the server")?;
-            bail!("the server did not start ({status}): {}", tail(&directory.path().join("log")));
-        };
-        Ok(Self { child, address, directory, cgroup, _stdout: stdout })
+        let (child, address, stdout) = launch(&directory, &cgroup)?;
+        Ok(Self { child, address, directory, cgroup, stdout })
+    }
+
+    /// Kills it, and starts another one on what it has left. Says how long that one took until it was ready.
+    ///
+    /// # Errors
+    /// When it cannot be killed, or the other one does not come up.
+    pub(super) fn kill_and_start_again(&mut self) -> anyhow::Result<Duration> {
+        self.child.kill().context("killing the server")?;
+        self.child.wait().context("waiting for the killed server")?;
+        let begin = Instant::now();
+        let (child, address, stdout) = launch(&self.directory, &self.cgroup)?;
+        let took = begin.elapsed();
+        (self.child, self.address, self.stdout) = (child, address, stdout);
+        Ok(took)
     }
 
     /// A client of it.
@@ -112,6 +106,33 @@ impl Drop for Service {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Starts the program as a server in this directory and waits until it says that it is ready.
+fn launch(directory: &TempDir, cgroup: &str) -> anyhow::Result<(Child, SocketAddr, BufReader<ChildStdout>)> {
+    let log = File::create(directory.path().join("log")).context("making the server's log")?;
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut child = Command::new(program)
+        .args(["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--max-sandboxes", "30000"])
+        .arg("--home")
+        .arg(home_in(directory))
+        .args(rustix::process::geteuid().is_root().then_some(["--cgroup", cgroup]).into_iter().flatten())
+        .env_remove("HOTHOUSE_SERVER")
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("starting the server")?;
+    let stdout = child.stdout.take().context("the server has no standard output")?;
+    let mut line = String::new();
+    let mut stdout = BufReader::new(stdout);
+    stdout.read_line(&mut line).context("reading the server's first line")?;
+    let Some(address) = address_in(&line) else {
+        let status = child.wait().context("waiting for the server")?;
+        bail!("the server did not start ({status}): {}", tail(&directory.path().join("log")));
+    };
+    Ok((child, address, stdout))
 }
 
 fn home_in(directory: &TempDir) -> PathBuf {
