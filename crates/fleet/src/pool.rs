@@ -24,6 +24,8 @@ use crate::shelf::PoolRecord;
 
 /// How often the keeper looks although nothing has happened: demand wanes, sandboxes die.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A refill waits until there was no claim for so long: who has just claimed a sandbox is about to use it.
+const YIELD: Duration = Duration::from_millis(10);
 /// Waits after a sandbox that could not be made, doubled with each in a row up to the second.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
@@ -64,6 +66,8 @@ struct Contents {
     last_failure: Option<String>,
     /// No refill before this.
     rest_until: Option<Instant>,
+    /// When a ready one was given away last.
+    given_at: Option<Instant>,
 }
 
 impl Pool {
@@ -88,6 +92,7 @@ impl Pool {
             failures_in_a_row: 0,
             last_failure: None,
             rest_until: None,
+            given_at: None,
         };
         let pool = Self {
             inner: Arc::new(Inner {
@@ -321,6 +326,7 @@ impl Pool {
         let version = contents.template.version;
         let at = contents.ready.iter().position(|sandbox| is_usable(sandbox, version))?;
         let sandbox = contents.ready.remove(at);
+        contents.given_at = Some(Instant::now());
         drop(contents);
         self.inner.changed.notify_one();
         sandbox
@@ -336,12 +342,24 @@ impl Pool {
                     Action::RetireOutdated => self.retire_outdated(),
                 }
             }
+            let pause = self.yields().unwrap_or(LOOK_EVERY);
             tokio::select! {
                 () = self.inner.closing.cancelled() => return,
                 () = self.inner.changed.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// How long a refill yields yet to those who have just claimed; not where half of what should be ready is gone.
+    fn yields(&self) -> Option<Duration> {
+        let contents = self.contents();
+        let low = count(contents.ready.len()) < contents.spec.min.div_ceil(2);
+        if low || contents.waiting > 0 {
+            return None;
+        }
+        let left = YIELD.checked_sub(contents.given_at?.elapsed())?;
+        (!left.is_zero()).then_some(left)
     }
 
     /// What to do now. What is to be made counts as being made from here on.
@@ -349,6 +367,7 @@ impl Pool {
         let second = self.second();
         // Room that somebody waits for is not for us.
         let room = if self.inner.admission.info().waiting > 0 { 0 } else { self.inner.node.room() };
+        let yields = self.yields().is_some();
         let mut contents = self.contents();
         let version = contents.template.version;
         let usable = contents.ready.iter().filter(|sandbox| is_usable(sandbox, version)).count();
@@ -358,7 +377,7 @@ impl Pool {
             outdated: count(contents.ready.len() - usable),
             making: contents.making,
             demand: contents.demand.of_late(second),
-            makers: if rests || self.inner.closing.is_cancelled() { 0 } else { makers() },
+            makers: if rests || yields || self.inner.closing.is_cancelled() { 0 } else { makers() },
             room: count(room),
             waiting: contents.waiting,
         };
@@ -520,9 +539,9 @@ fn bound(template: &TemplateInfo, claim: &ClaimSpec) -> Result<SandboxSpec, Inva
     Ok(spec)
 }
 
-/// Sandboxes that a pool makes at once: more than there are cores would only wait for each other.
+/// Sandboxes that a pool makes at once: half of the cores are left to those who use some.
 fn makers() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cores| count(cores.get()))
+    std::thread::available_parallelism().map_or(1, |cores| count(cores.get() / 2).max(1))
 }
 
 fn count(n: usize) -> u32 {
