@@ -123,7 +123,7 @@ fn step(driver: &Driver, ids: &[String], rounds: usize) -> anyhow::Result<Step> 
         })?);
         step.list.push(driver.round(1, OPS, async |connection, at| {
             let after = &ids[(at * 7919) % ids.len()];
-            connection.call(Method::GET, &format!("/v1/sandboxes?limit=10&after={after}"), &b""[..]).await?;
+            connection.call(Method::GET, &format!("/v1/sandboxes?limit=100&after={after}"), &b""[..]).await?;
             Ok(())
         })?);
     }
