@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Rm(commands::rm::RmArgs),
     Template(commands::template::TemplateArgs),
     Pool(commands::pool::PoolArgs),
+    Top(commands::top::TopArgs),
     Keys(commands::keys::KeysArgs),
     Doctor(commands::doctor::DoctorArgs),
     Bench(crate::bench::BenchArgs),

@@ -21,6 +21,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(&text?)
 }
 
+/// Prints a value as JSON in one line, of which there will be more.
+pub(crate) fn json_object(value: &impl Serialize) -> Result<(), Failure> {
+    line(&serde_json::to_string(value)?)
+}
+
 /// Tells a person something beside the result.
 pub(crate) fn note(text: &str) {
     // Nothing can be done when nobody reads standard error.

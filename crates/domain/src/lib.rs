@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod shell;
 pub mod signal;
+pub mod stats;
 pub mod template;
 
 pub use capability::{Capabilities, Capability, Enforcement};
@@ -35,4 +36,5 @@ pub use resources::{ResourceChange, Resources};
 pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
 pub use secret::Secret;
 pub use signal::Signal;
+pub use stats::{NodeStats, SandboxStats, Taken};
 pub use template::{TemplateInfo, TemplateSpec};

@@ -29,6 +29,13 @@ pub use sandbox::Sandbox;
 pub use stream::{ExecEvent, ExecStream, FileReader, OutputChunk, OutputName};
 pub use terms::{Claimant, Member, RequestKey, Terms};
 
+/// Seconds since the machine started, those in which it slept included.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of years are below 2^52")]
+pub fn uptime_s() -> f64 {
+    terms::boottime_ms() as f64 / 1e3
+}
+
 /// A new group's id.
 #[must_use]
 pub fn fresh_group() -> hothouse_domain::GroupId {

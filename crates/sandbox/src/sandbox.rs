@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures::Stream;
-use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase, Secret};
+use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase, SandboxStats, Secret};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -191,6 +191,31 @@ impl Sandbox {
             tenant: terms.claimant.tenant.clone(),
             create_s: inner.create_s.get().copied().unwrap_or_default(),
             isolation: self.isolation().clone(),
+        }
+    }
+
+    /// What it uses now. Reads a few small files.
+    pub async fn stats(&self) -> SandboxStats {
+        let running = self.inner.running.read().await;
+        self.stats_of(running.as_ref())
+    }
+
+    /// [`stats`](Self::stats) without waiting: one that is being claimed or destroyed at this moment has no figures.
+    #[must_use]
+    pub fn stats_now(&self) -> SandboxStats {
+        let running = self.inner.running.try_read().ok();
+        self.stats_of(running.as_ref().and_then(|running| running.as_ref()))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of years are below 2^52")]
+    fn stats_of(&self, running: Option<&Running>) -> SandboxStats {
+        let usage = running.map(Running::usage).unwrap_or_default();
+        SandboxStats {
+            id: self.inner.id.clone(),
+            phase: self.inner.gate.phase(),
+            cpu_s: usage.cpu_us.map(|us| us as f64 / 1e6),
+            memory_bytes: usage.memory_bytes,
+            processes: usage.processes.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
         }
     }
 

@@ -33,6 +33,7 @@ mod sandboxes;
 mod server;
 mod shells;
 mod span;
+mod stats;
 mod streams;
 mod target;
 mod templates;

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, templates,
-    terminal,
+    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, stats,
+    templates, terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -45,6 +45,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
         groups::create, groups::list, groups::get, groups::delete,
+        stats::of_one, stats::of_node,
         events::follow, owners::renew,
         health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,
     ),

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post, put};
 use crate::app::App;
 use crate::{
     archives, events, execs, files, groups, health, metrics, openapi, owners, pools, problem, sandboxes,
-    shells, span, templates, terminal,
+    shells, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -47,6 +47,8 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/templates/{template_name}",
     "/v1/events",
     "/v1/owners/{owner}/renew",
+    "/v1/stats",
+    "/v1/sandboxes/{sandbox_id}/stats",
     "/v1/capabilities",
     "/healthz",
     "/readyz",
@@ -96,6 +98,8 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/groups/{group_id}", get(groups::get).delete(groups::delete))
         .route("/v1/events", get(events::follow))
         .route("/v1/owners/{owner}/renew", post(owners::renew))
+        .route("/v1/stats", get(stats::of_node))
+        .route("/v1/sandboxes/{sandbox_id}/stats", get(stats::of_one))
         .route("/v1/capabilities", get(health::capabilities))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

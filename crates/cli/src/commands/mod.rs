@@ -19,6 +19,7 @@ pub(crate) mod shell;
 pub(crate) mod table;
 pub(crate) mod template;
 mod terminal;
+pub(crate) mod top;
 mod transfer;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Rm(args) => rm::run(args).await,
         Command::Template(args) => template::run(args).await,
         Command::Pool(args) => pool::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
         Command::Bench(args) => Box::pin(crate::bench::run(args)).await,
@@ -94,6 +96,7 @@ impl Command {
             Self::Rm(args) => args.json,
             Self::Template(args) => args.wants_json(),
             Self::Pool(args) => args.wants_json(),
+            Self::Top(args) => args.json,
             Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             Self::Shell(_) | Self::Cp(_) | Self::Bench(_) | Self::Openapi(_) | Self::Completions(_) => false,

@@ -159,3 +159,33 @@ fn status(pid: i32, key: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim().to_owned())
 }
+
+#[tokio::test]
+async fn stats_tell_what_a_sandbox_and_the_node_use() -> Result<()> {
+    let server = Server::start().await?;
+    let sandbox = server.sandbox().await?;
+    let looked = server.get(&format!("{sandbox}/stats")).await?.expect(200)?.json()?;
+    ensure!(
+        looked["phase"] == "running" && looked["id"].as_str().is_some_and(|id| sandbox.ends_with(id)),
+        "{looked}"
+    );
+    let limits = server.get("/v1/capabilities").await?.json()?.to_string();
+    server
+        .shell(&sandbox, "python3 -c 'while True: pass' & python3 -c 'x = bytearray(64 << 20); print(1)'")
+        .await?;
+    let node = until("use that is seen", async || {
+        let node = server.get("/v1/stats").await?.expect(200)?.json()?;
+        let one = &node["sandboxes"][0];
+        // A machine that counts nothing says so by leaving it out.
+        let grown = one["processes"].as_u64().is_none_or(|count| count >= 2)
+            && one["cpu_s"]
+                .as_f64()
+                .is_none_or(|seconds| seconds > looked["cpu_s"].as_f64().unwrap_or_default());
+        Ok(grown.then_some(node))
+    })
+    .await?;
+    ensure!(node["usage"]["sandboxes"] == json!({"taken": 1.0, "capacity": 4096.0}), "{node} on {limits}");
+    ensure!(node["waiting"] == 0 && node["pools"] == json!([]), "{node}");
+    server.get("/v1/stats?limit=0").await?.problem(400, "invalid_request")?;
+    server.stop().await
+}

@@ -98,6 +98,15 @@ pub(crate) struct Doors {
     pub(crate) oom_events: Option<OwnedFd>,
 }
 
+/// What a group uses; `None` for what nothing counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct GroupUsage {
+    /// Since the group was made.
+    pub(crate) cpu_us: Option<u64>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) processes: Option<u64>,
+}
+
 /// Which way to set a freezer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Frozen {
@@ -400,6 +409,26 @@ impl Layout {
             Version::V1 => ("freezer.state", "FROZEN"),
         };
         read_at(tree.directory.as_fd(), &format!("{group}/{file}")).is_ok_and(|text| text.contains(frozen))
+    }
+
+    /// What the group uses, as far as anything counts it.
+    pub(crate) fn usage(&self, group: &str) -> GroupUsage {
+        let read = |tree: &Tree, file: &str| read_at(tree.directory.as_fd(), &format!("{group}/{file}")).ok();
+        let number = |text: String| text.trim().parse::<u64>().ok();
+        let file = |controller, v1: &str, v2: &str| {
+            let tree = self.tree(controller)?;
+            read(tree, if tree.version == Version::V1 { v1 } else { v2 }).and_then(number)
+        };
+        // A v2 tree counts CPU time whatever its controllers are.
+        let cpu_us = self.trees.iter().filter(|tree| tree.version == Version::V2).find_map(|tree| {
+            let text = read(tree, "cpu.stat")?;
+            text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
+        });
+        GroupUsage {
+            cpu_us,
+            memory_bytes: file(Controller::Memory, "memory.usage_in_bytes", "memory.current"),
+            processes: file(Controller::Pids, "pids.current", "pids.current"),
+        }
     }
 
     /// Processes in the group's directories.

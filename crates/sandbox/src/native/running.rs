@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::backend::Inner;
-use super::cgroup::{Controller, Frozen};
+use super::cgroup::{Controller, Frozen, GroupUsage};
 use super::state::State;
 use super::wire::{Body, Limits, Order, Report};
 use super::{DestroyError, FreezeError, process, state};
@@ -83,6 +83,11 @@ impl Running {
             Report::Limited { .. } => Ok(()),
             other => Err(format!("the spawner answered {other:?}")),
         }
+    }
+
+    /// What it uses.
+    pub(crate) fn usage(&self) -> GroupUsage {
+        self.body.group.as_deref().map_or_else(GroupUsage::default, |group| self.backend.groups.usage(group))
     }
 
     /// A fresh connection to its guest.
