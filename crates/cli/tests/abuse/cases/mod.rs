@@ -9,6 +9,7 @@ mod kernel;
 mod memory;
 mod observation;
 mod output;
+mod pools;
 mod processes;
 
 use std::time::Duration;
@@ -56,6 +57,8 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T23", title: "setuid binary, file capabilities" },
     Case { id: "T24", title: "seccomp bypass: x32, int 0x80, io_uring" },
     Case { id: "T25", title: "leaks: kallsyms, /sys, dmesg, mountinfo" },
+    Case { id: "T26", title: "pool reuse: files, IPC, daemons, variables" },
+    Case { id: "T28", title: "secrets in variables, arguments, files, lists" },
     Case { id: "T31", title: "kill or starve the guest" },
 ];
 
@@ -83,6 +86,8 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T23" => kernel::setuid(scene).await,
         "T24" => kernel::calls(scene).await,
         "T25" => observation::leaks(scene).await,
+        "T26" => pools::reuse(scene).await,
+        "T28" => pools::secrets(scene).await,
         "T31" => guest::attack(scene).await,
         other => anyhow::bail!("no attack is written for {other}"),
     }
@@ -113,6 +118,8 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T23" => kernel::setuid_outside(scene).await,
         "T24" => kernel::calls_outside(scene).await,
         "T25" => observation::leaks_outside(scene).await,
+        "T26" => pools::reuse_unwiped(scene).await,
+        "T28" => pools::secrets_as_variables(scene).await,
         "T31" => guest::control(scene).await,
         other => anyhow::bail!("no control is written for {other}"),
     }
