@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from hothouse import local
 
+from .keys import Keys
 from .server import CGROUP, Server, remove_cgroups
 
 
@@ -52,6 +53,25 @@ def server(binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     running = Server(binary, tmp_path_factory.mktemp("server"))
     yield running
     running.stop()
+
+
+@pytest.fixture
+def start(binary: str, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts a server with these arguments, which the test may kill."""
+    running: list[Server] = []
+
+    def start(*arguments: str) -> Server:
+        running.append(Server(binary, tmp_path, *arguments))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def keys(binary: str, tmp_path: Path) -> Keys:
+    return Keys(binary, tmp_path / "keys.json")
 
 
 @pytest.fixture

@@ -40,6 +40,36 @@ class AsyncBreaking(httpx.AsyncByteStream):
         raise self._error
 
 
+class Cut(httpx.SyncByteStream):
+    """A body that breaks after its first piece, of a real answer."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._response.iter_raw():
+            yield piece
+            raise httpx.ReadError("the test cut the answer off")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class AsyncCut(httpx.AsyncByteStream):
+    """As `Cut`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._response.aiter_raw():
+            yield piece
+            raise httpx.ReadError("the test cut the answer off")
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
 class _Count:
     def __init__(self, wanted: Wanted, times: int, fault: Fault) -> None:
         self.wanted = wanted
@@ -132,6 +162,40 @@ class AsyncAnswering(_Count, httpx.AsyncBaseTransport):
             assert response is not None
             return response
         return await self._real.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+
+class Cutting(_Count, httpx.BaseTransport):
+    """Answers break off after their first piece, so many times."""
+
+    def __init__(self, wanted: Wanted, times: int) -> None:
+        super().__init__(wanted, times, lost)
+        self._real = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._real.handle_request(request)
+        if self.strikes(request):
+            return httpx.Response(response.status_code, headers=response.headers, stream=Cut(response))
+        return response
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class AsyncCutting(_Count, httpx.AsyncBaseTransport):
+    """As `Cutting`."""
+
+    def __init__(self, wanted: Wanted, times: int) -> None:
+        super().__init__(wanted, times, lost)
+        self._real = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._real.handle_async_request(request)
+        if self.strikes(request):
+            return httpx.Response(response.status_code, headers=response.headers, stream=AsyncCut(response))
+        return response
 
     async def aclose(self) -> None:
         await self._real.aclose()

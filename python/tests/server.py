@@ -36,9 +36,10 @@ def _removed(directory: Path) -> bool:
 
 
 class Server:
-    def __init__(self, binary: str, directory: Path) -> None:
+    def __init__(self, binary: str, directory: Path, *arguments: str) -> None:
         self._binary = binary
         self._directory = directory
+        self._arguments = arguments
         self._address = "127.0.0.1:0"
         self.start()
 
@@ -48,7 +49,7 @@ class Server:
         command = [self._binary, "serve", "--listen", self._address, "--json", "--on-exit", "destroy"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *home, *cgroup_arguments()],
+                [*command, *home, *cgroup_arguments(), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

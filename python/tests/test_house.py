@@ -11,7 +11,10 @@ from pathlib import Path
 import hothouse
 
 HERE = Path(__file__).resolve().parents[1]
-PAIRS = ["Client", "Exec", "ExecStream", "Files", "Pool", "Pools", "Sandbox", "Shell", "Templates"]
+PAIRS = [
+    "Client", "EventStream", "Exec", "ExecStream", "Files", "Group", "Groups", "Pool", "Pools", "Sandbox", "Shell",
+    "Templates",
+]  # fmt: skip
 
 
 def test_the_blocking_half_is_what_the_asynchronous_one_generates() -> None:

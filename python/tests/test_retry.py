@@ -9,6 +9,9 @@ from hothouse.retry import AnswerLate, Policy, Repeat, failure_of, failures_told
 
 SAFE, UNSEEN = Repeat.SAFE, Repeat.UNSEEN
 FULL = problem_of(429, b'{"code": "limit_exceeded", "detail": "full"}')
+ROOM = problem_of(429, b'{"code": "capacity_exceeded", "detail": "no room"}')
+QUOTA = problem_of(429, b'{"code": "quota_exceeded", "detail": "enough"}')
+RATE = problem_of(429, b'{"code": "rate_limited", "detail": "slow down"}')
 ENDING = problem_of(503, b'{"code": "shutting_down", "detail": "ending"}')
 
 
@@ -25,6 +28,9 @@ ENDING = problem_of(503, b'{"code": "shutting_down", "detail": "ending"}')
         (failure_of(httpx.ReadTimeout("slow")), False, False),
         (FULL, True, True),
         (ENDING, True, True),
+        (RATE, True, True),
+        (ROOM, False, False),
+        (QUOTA, False, False),
         (problem_of(503, b"a proxy's"), True, False),
         (problem_of(429, b"a proxy's"), True, False),
         (problem_of(502, b"a proxy's"), False, False),

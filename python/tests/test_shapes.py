@@ -14,13 +14,16 @@ from hothouse.shapes.exec import event_of, result_of
 
 SCHEMAS = json.loads((Path(__file__).parents[2] / "api" / "openapi.json").read_text("utf-8"))["components"]["schemas"]
 SHAPES = [
-    "Capabilities", "Capability", "ClaimFile", "ExecResult", "ExecStatus", "FileInfo", "FilesChanged", "FileWritten",
-    "Health", "Outcome", "OutputPiece", "PoolInfo", "PoolPlace", "Resources", "SandboxInfo", "SandboxSpec",
+    "Capabilities", "Capability", "ClaimFile", "EndedMany", "EndedMember", "Ending", "Event", "ExecResult",
+    "ExecStatus", "Failed", "FileInfo", "FilesChanged", "FileWritten", "GroupInfo", "GroupSummary", "Health", "Lease",
+    "Outcome", "OutputPiece", "PoolInfo", "PoolPlace", "Resources", "SandboxInfo", "SandboxSpec",
     "ShellInfo", "Truncated", "Usage",
 ]  # fmt: skip
 ELSEWHERE = {
     # How JSON carries bytes, which Python has.
     ("ClaimFile", "encoding"), ("ExecResult", "encoding"), ("OutputPiece", "encoding"),
+    # Made into an error: `Failed.error`.
+    ("Failed", "problem"),
     # Taken apart into `name`, `template`, `min` and `max`.
     ("PoolInfo", "spec"),
     # Not of what it is made from but of itself: `SandboxInfo.id`.
@@ -40,6 +43,10 @@ def test_a_shape_has_the_fields_of_the_description(name: str) -> None:
     wanted = {field for field in fields(SCHEMAS[name]) if (name, field) not in ELSEWHERE}
     assert wanted
     assert wanted <= {field.name for field in dataclasses.fields(getattr(hothouse, name))}
+
+
+def test_a_template_is_made_from_what_a_sandbox_is_made_from_and_more() -> None:
+    assert fields(SCHEMAS["TemplateSpec"]) <= {field.name for field in dataclasses.fields(hothouse.SandboxSpec)}
 
 
 def test_every_operation_of_the_description_is_used() -> None:

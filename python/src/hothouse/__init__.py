@@ -12,16 +12,20 @@ code. Every error derives from `HothouseError`.
 from importlib.metadata import version as _version
 
 from ._async.client import AsyncClient
+from ._async.events import EventStream as AsyncEventStream
 from ._async.execs import AsyncExec
 from ._async.files import AsyncFiles
+from ._async.groups import AsyncGroup, AsyncGroups
 from ._async.pools import AsyncPool, AsyncPools
 from ._async.sandbox import AsyncSandbox
 from ._async.shells import AsyncShell
 from ._async.stream import ExecStream as AsyncExecStream
 from ._async.templates import AsyncTemplates
 from ._sync.client import Client
+from ._sync.events import EventStream
 from ._sync.execs import Exec
 from ._sync.files import Files
+from ._sync.groups import Group, Groups
 from ._sync.pools import Pool, Pools
 from ._sync.sandbox import Sandbox
 from ._sync.shells import Shell
@@ -29,6 +33,7 @@ from ._sync.stream import ExecStream
 from ._sync.templates import Templates
 from .errors import (
     ArchiveRefused,
+    CapacityExceeded,
     ConnectionFailed,
     CreateFailed,
     ExecConflict,
@@ -38,10 +43,14 @@ from .errors import (
     FileNotFound,
     FileRefused,
     Forbidden,
+    GroupExists,
+    GroupNotFound,
     HothouseError,
+    IdempotencyConflict,
     ImageInvalid,
     Internal,
     InvalidRequest,
+    KeyRevoked,
     LimitExceeded,
     LocalServerFailed,
     MethodNotAllowed,
@@ -52,12 +61,16 @@ from .errors import (
     PoolExists,
     PoolInUse,
     PoolNotFound,
+    QuotaExceeded,
+    RateLimited,
     RequestError,
     SandboxDead,
+    SandboxEnded,
     SandboxExists,
     SandboxFrozen,
     SandboxNotFound,
     ServerError,
+    SetupFailed,
     ShellBusy,
     ShellExists,
     ShellNotFound,
@@ -66,8 +79,10 @@ from .errors import (
     TemplateNotFound,
     TimedOut,
     TooLarge,
+    Unauthorized,
     Unsupported,
 )
+from .shapes.event import Event, Missed
 from .shapes.exec import (
     ExecEvent,
     ExecResult,
@@ -86,6 +101,8 @@ from .shapes.file import (
     FilesChanged,
     FileWritten,
 )
+from .shapes.group import EndedMany, EndedMember, Failed, GroupInfo, GroupSummary
+from .shapes.lease import Ending, Lease
 from .shapes.pool import (
     ClaimFile,
     PoolInfo,
@@ -107,9 +124,12 @@ __version__ = _version("hothouse")
 __all__ = [
     "ArchiveRefused",
     "AsyncClient",
+    "AsyncEventStream",
     "AsyncExec",
     "AsyncExecStream",
     "AsyncFiles",
+    "AsyncGroup",
+    "AsyncGroups",
     "AsyncPool",
     "AsyncPools",
     "AsyncSandbox",
@@ -117,10 +137,16 @@ __all__ = [
     "AsyncTemplates",
     "Capabilities",
     "Capability",
+    "CapacityExceeded",
     "ClaimFile",
     "Client",
     "ConnectionFailed",
     "CreateFailed",
+    "EndedMany",
+    "EndedMember",
+    "Ending",
+    "Event",
+    "EventStream",
     "Exec",
     "ExecConflict",
     "ExecEvent",
@@ -130,6 +156,7 @@ __all__ = [
     "ExecResult",
     "ExecStatus",
     "ExecStream",
+    "Failed",
     "FileInfo",
     "FileNotFound",
     "FileRefused",
@@ -138,14 +165,24 @@ __all__ = [
     "FilesChanged",
     "Finished",
     "Forbidden",
+    "Group",
+    "GroupExists",
+    "GroupInfo",
+    "GroupNotFound",
+    "GroupSummary",
+    "Groups",
     "Health",
     "HothouseError",
+    "IdempotencyConflict",
     "ImageInvalid",
     "Internal",
     "InvalidRequest",
+    "KeyRevoked",
+    "Lease",
     "LimitExceeded",
     "LocalServerFailed",
     "MethodNotAllowed",
+    "Missed",
     "NoSpace",
     "NotFound",
     "Outcome",
@@ -160,16 +197,20 @@ __all__ = [
     "PoolNotFound",
     "PoolPlace",
     "Pools",
+    "QuotaExceeded",
+    "RateLimited",
     "RequestError",
     "Resources",
     "Sandbox",
     "SandboxDead",
+    "SandboxEnded",
     "SandboxExists",
     "SandboxFrozen",
     "SandboxInfo",
     "SandboxNotFound",
     "SandboxSpec",
     "ServerError",
+    "SetupFailed",
     "Shell",
     "ShellBusy",
     "ShellExists",
@@ -185,6 +226,7 @@ __all__ = [
     "TimedOut",
     "TooLarge",
     "Truncated",
+    "Unauthorized",
     "Unsupported",
     "Usage",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Union
 from urllib.parse import quote, urlencode
 
 from .shapes.exec import text_with_encoding
+from .shapes.lease import Lease, lease_body
 from .shapes.pool import ClaimFile
 
 Command = Union[str, Sequence[str]]
@@ -61,8 +62,12 @@ def spec_body(
     env: Mapping[str, str] | None,
     workdir: str | None,
     labels: Mapping[str, str] | None,
+    lease: Lease | None,
+    needs: Mapping[str, float] | None,
+    secrets: Mapping[str, str] | None = None,
+    setup: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """A `SandboxSpec` or `TemplateSpec`."""
+    """A `SandboxSpec` (without `setup`) or `TemplateSpec` (without `secrets`)."""
     resources = given(cpus=cpus, memory_bytes=memory_bytes, pids=pids, disk_bytes=disk_bytes, disk_inodes=disk_inodes)
     body = given(image=image, workdir=workdir)
     if resources:
@@ -71,7 +76,20 @@ def spec_body(
         body["env"] = dict(env)
     if labels:
         body["labels"] = dict(labels)
-    return body
+    if lines := list(setup):
+        body["setup"] = lines
+    if needs:
+        body["needs"] = dict(needs)
+    return {**body, **_terms(lease, secrets)}
+
+
+def _terms(lease: Lease | None, secrets: Mapping[str, str] | None) -> dict[str, Any]:
+    terms: dict[str, Any] = {}
+    if fields := lease_body(lease):
+        terms["lease"] = fields
+    if secrets:
+        terms["secrets"] = dict(secrets)
+    return terms
 
 
 def exec_body(
@@ -79,6 +97,7 @@ def exec_body(
     exec_id: str,
     *,
     env: Mapping[str, str] | None = None,
+    secrets: Iterable[str] = (),
     cwd: str | None = None,
     user: str | None = None,
     stdin: str | bytes | None = None,
@@ -94,6 +113,8 @@ def exec_body(
         body["argv"] = list(command)
     if env:
         body["env"] = dict(env)
+    if names := list(secrets):
+        body["secrets"] = names
     if stdin is not None:
         body["stdin"], body["stdin_encoding"] = text_with_encoding(stdin)
     if cwd is not None:
@@ -110,10 +131,20 @@ def exec_body(
 
 
 def claim_body(
-    env: Mapping[str, str] | None, labels: Mapping[str, str] | None, files: Iterable[ClaimFile]
+    *,
+    cpus: float | None,
+    memory_bytes: int | None,
+    pids: int | None,
+    env: Mapping[str, str] | None,
+    labels: Mapping[str, str] | None,
+    files: Iterable[ClaimFile],
+    lease: Lease | None,
+    secrets: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     """A `ClaimSpec`."""
-    body: dict[str, Any] = {}
+    body = _terms(lease, secrets)
+    if resources := given(cpus=cpus, memory_bytes=memory_bytes, pids=pids):
+        body["resources"] = resources
     if env:
         body["env"] = dict(env)
     if labels:

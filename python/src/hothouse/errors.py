@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Optional
 
+from .shapes.lease import Ending, ending_of
+
 if TYPE_CHECKING:
     from .shapes.exec import ExecResult
 
@@ -102,8 +104,26 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class Unauthorized(RequestError):
+    """The server takes keys only, and this one is none of them: missing, wrong, revoked or expired."""
+
+    code = "unauthorized"
+
+
+class KeyRevoked(RequestError):
+    """The key was taken away while the request ran; what it had begun in sandboxes goes on."""
+
+    code = "key_revoked"
+
+
+class RateLimited(RequestError):
+    """The key's tenant sends more requests than it may. Sent again by itself, as late as the server asks."""
+
+    code = "rate_limited"
+
+
 class NotFound(RequestError):
-    """The server has no such route; it may be older than this package."""
+    """The server has no such route, or the owner has no sandbox."""
 
     code = "not_found"
 
@@ -118,6 +138,18 @@ class SandboxNotFound(RequestError):
     """No sandbox has this id."""
 
     code = "sandbox_not_found"
+
+
+class SandboxEnded(RequestError):
+    """The sandbox has ended: it was deleted, its lease is over, …; `ending` says who ended it, when and why."""
+
+    code = "sandbox_ended"
+
+    @property
+    def ending(self) -> Optional[Ending]:
+        """How it ended; None where the server did not say."""
+        ending = None if self.problem is None else self.problem.get("ending")
+        return None if ending is None else ending_of(ending)
 
 
 class SandboxExists(RequestError):
@@ -241,15 +273,51 @@ class TooLarge(RequestError):
 
 
 class LimitExceeded(RequestError):
-    """The server has as many sandboxes, connections or streams as it may."""
+    """The server has as many connections, streams or waiting requests as it may. Sent again by itself."""
 
     code = "limit_exceeded"
+
+
+class CapacityExceeded(RequestError):
+    """The server has no room for it now; with `wait_s` it is waited for."""
+
+    code = "capacity_exceeded"
+
+
+class QuotaExceeded(RequestError):
+    """The key's tenant has as much as it may; with `wait_s` it is waited for."""
+
+    code = "quota_exceeded"
+
+
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_conflict"
+
+
+class GroupNotFound(RequestError):
+    """No group has this id, or all of its members have ended."""
+
+    code = "group_not_found"
+
+
+class GroupExists(RequestError):
+    """A group has this id already."""
+
+    code = "group_exists"
 
 
 class ImageInvalid(RequestError):
     """The image cannot be used."""
 
     code = "image_invalid"
+
+
+class SetupFailed(ServerError):
+    """A line of the template's setup did not exit with 0; `detail` says which one and what it said."""
+
+    code = "setup_failed"
 
 
 class CreateFailed(ServerError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from .errors import ConnectionFailed, HothouseError, LimitExceeded, ShuttingDown
+from .errors import ConnectionFailed, HothouseError, LimitExceeded, RateLimited, ShuttingDown
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 4.0
@@ -76,8 +76,9 @@ def may_repeat(error: HothouseError, repeat: Repeat) -> bool:
         return False
     if isinstance(error, ConnectionFailed):
         return repeat is Repeat.SAFE or not error.maybe_received
-    if isinstance(error, (LimitExceeded, ShuttingDown)):
-        # Hothouse's own word that it did not act on it.
+    if isinstance(error, (LimitExceeded, RateLimited, ShuttingDown)):
+        # Hothouse's own word that it did not act on it. Room and quotas are waited for with `wait_s`, in the server's
+        # queue: whoever asks again and again is never served before those who wait there.
         return True
     # Without a problem document it comes from something in between, which may have passed the request on.
     return error.status in (429, 503) and error.problem is None and repeat is Repeat.SAFE

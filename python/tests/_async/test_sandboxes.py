@@ -23,23 +23,30 @@ async def test_a_sandbox_is_made_found_and_deleted(client: AsyncClient) -> None:
         with pytest.raises(hothouse.SandboxExists) as exists:
             await client.create(id="first")
         assert not exists.value.resent
-    with pytest.raises(hothouse.SandboxNotFound):
+    with pytest.raises(hothouse.SandboxEnded) as ended:
         await client.sandbox("first")
-    with pytest.raises(hothouse.SandboxNotFound):
+    ending = ended.value.ending
+    assert ending is not None
+    assert (ended.value.status, ending.cause, ending.by) == (410, "deleted", "client")
+    with pytest.raises(hothouse.SandboxEnded):
         await found.run("true")
+    with pytest.raises(hothouse.SandboxNotFound):
+        await client.sandbox("never")
 
 
 async def test_a_block_that_fails_deletes_its_sandbox_too(client: AsyncClient) -> None:
     with pytest.raises(ZeroDivisionError):
         async with await client.create() as sandbox:
             raise ZeroDivisionError
-    with pytest.raises(hothouse.SandboxNotFound):
+    with pytest.raises(hothouse.SandboxEnded):
         await client.sandbox(sandbox.id)
 
 
 async def test_a_sandbox_that_somebody_deleted_ends_its_block_well(client: AsyncClient) -> None:
     async with await client.create() as sandbox:
-        await (await client.sandbox(sandbox.id)).delete()
+        again = await client.sandbox(sandbox.id)
+        await again.delete()
+        await again.delete()
 
 
 async def test_listings_go_over_all_pages_and_by_label(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,23 +24,30 @@ def test_a_sandbox_is_made_found_and_deleted(client: Client) -> None:
         with pytest.raises(hothouse.SandboxExists) as exists:
             client.create(id="first")
         assert not exists.value.resent
-    with pytest.raises(hothouse.SandboxNotFound):
+    with pytest.raises(hothouse.SandboxEnded) as ended:
         client.sandbox("first")
-    with pytest.raises(hothouse.SandboxNotFound):
+    ending = ended.value.ending
+    assert ending is not None
+    assert (ended.value.status, ending.cause, ending.by) == (410, "deleted", "client")
+    with pytest.raises(hothouse.SandboxEnded):
         found.run("true")
+    with pytest.raises(hothouse.SandboxNotFound):
+        client.sandbox("never")
 
 
 def test_a_block_that_fails_deletes_its_sandbox_too(client: Client) -> None:
     with pytest.raises(ZeroDivisionError):
         with client.create() as sandbox:
             raise ZeroDivisionError
-    with pytest.raises(hothouse.SandboxNotFound):
+    with pytest.raises(hothouse.SandboxEnded):
         client.sandbox(sandbox.id)
 
 
 def test_a_sandbox_that_somebody_deleted_ends_its_block_well(client: Client) -> None:
     with client.create() as sandbox:
-        (client.sandbox(sandbox.id)).delete()
+        again = client.sandbox(sandbox.id)
+        again.delete()
+        again.delete()
 
 
 def test_listings_go_over_all_pages_and_by_label(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

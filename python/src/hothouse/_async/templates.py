@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..bodies import encoded, segment, spec_body
 from ..errors import TemplateNotFound
+from ..shapes.lease import Lease
 from ..shapes.pool import Template, template_of
 from .connection import Connection
 
@@ -30,10 +31,15 @@ class AsyncTemplates:
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         labels: Mapping[str, str] | None = None,
+        setup: Iterable[str] = (),
+        lease: Lease | None = None,
+        needs: Mapping[str, float] | None = None,
     ) -> Template:
         """Makes a template, or a new version of it; the same spec again changes nothing.
 
-        The arguments are those of `AsyncClient.create`. Pools replace what they keep ready of an earlier version.
+        The arguments are those of `AsyncClient.create`, and `setup`: lines for `/bin/sh -c` that run one after the
+        other in every sandbox before it is ready (at most 64, each within 600 s), all of which have to exit with 0.
+        The `lease` counts from the claim. Pools replace what they keep ready of an earlier version.
         """
         body = spec_body(
             image=image,
@@ -45,6 +51,9 @@ class AsyncTemplates:
             env=env,
             workdir=workdir,
             labels=labels,
+            setup=setup,
+            lease=lease,
+            needs=needs,
         )
         reply = await self._connection.send("PUT", f"/v1/templates/{segment(name)}", encoded(body))
         return template_of(reply.json())

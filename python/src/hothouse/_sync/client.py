@@ -4,12 +4,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ..bodies import encoded, new_id, segment, spec_body, target
-from ..errors import SandboxExists
+from ..bodies import claim_body, given, segment, spec_body, target
+from ..shapes.group import EndedMany, OnFailure, ended_many_of, group_of
+from ..shapes.lease import Lease
+from ..shapes.pool import ClaimFile
 from ..shapes.sandbox import Capabilities, Health, SandboxInfo, capabilities_of, info_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
+from .events import EventStream
+from .groups import Group, Groups
+from .orders import ordered
 from .pools import Pools
 from .sandbox import Sandbox
 from .seam import Flow, Transport
@@ -51,6 +56,8 @@ class Client:
         """Templates, which pools make their sandboxes from."""
         self.pools = Pools(self._connection)
         """Pools, which keep sandboxes ready."""
+        self.groups = Groups(self._connection)
+        """Groups that are there; `group()` makes one."""
 
     @classmethod
     def local(cls, *, timeout: float = TIMEOUT_S, retries: int = RETRIES) -> Client:
@@ -85,18 +92,25 @@ class Client:
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         labels: Mapping[str, str] | None = None,
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        needs: Mapping[str, float] | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
     ) -> Sandbox:
         """Makes a sandbox.
 
         What is None is the server's default: 1 core, 512 MiB of memory, 256 processes, 256 MiB of disk. `image` is
         `host` or `dir:/absolute/path`; `env` is for every command; `workdir` is where they run (`/workspace`);
-        `labels` are for finding it again. Raises `InvalidRequest` naming the field, `SandboxExists` for an `id` that
-        is in use, `LimitExceeded` when the server is full, `CreateFailed`.
+        `labels` are for finding it again; `lease` says when it ends without being deleted; `secrets` are values for
+        commands that ask for them by name; `needs` is what it takes of the node beside its resources, e.g.
+        `{"gpus": 1}`. `wait_s` is how long to wait for room, in seconds (at most 600; 0 when None), before requests
+        of a lower `priority` (-100 to 100).
 
-        A create whose answer was lost is sent again; with an `id` of your own that can raise `SandboxExists` for
-        a sandbox that this call made (the error's `resent` is True then).
+        A create whose answer was lost is sent again and makes no second sandbox. Raises `InvalidRequest` naming the
+        field, `SandboxExists` for an `id` that is in use, `CapacityExceeded` and `QuotaExceeded` where there was no
+        room in that time, `CreateFailed`.
         """
-        own_id = id or new_id("sb")
         body = spec_body(
             image=image,
             cpus=cpus,
@@ -107,20 +121,88 @@ class Client:
             env=env,
             workdir=workdir,
             labels=labels,
+            lease=lease,
+            needs=needs,
+            secrets=secrets,
         )
-        body["id"] = own_id
-        headers = {"idempotency-key": new_id("create")}
-        try:
-            reply = self._connection.send("POST", "/v1/sandboxes", encoded(body), headers=headers)
-        except SandboxExists as error:
-            # Made by an attempt whose answer was lost: nobody else knows an id that was made here.
-            if id is not None or not error.resent:
-                raise
-            return self.adopt(own_id, None)
-        return Sandbox(self._connection, info_of(reply.json()), None)
+        if id is not None:
+            body["id"] = id
+        info = ordered(self._connection, "/v1/sandboxes", body, wait_s=wait_s, priority=priority)
+        return Sandbox(self._connection, info_of(info), None)
+
+    def group(
+        self,
+        count: int,
+        *,
+        id: str | None = None,
+        pool: str | None = None,
+        on_failure: OnFailure = "undo",
+        image: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        disk_bytes: int | None = None,
+        disk_inodes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        files: Iterable[ClaimFile] = (),
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        needs: Mapping[str, float] | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
+    ) -> Group:
+        """Makes `count` sandboxes (1 to 1,024) that are all alike, or claims them from a pool: all of them or none.
+
+        The other arguments are those of `create`; with `pool` those of `Pool.claim`, and one that a claim has
+        not, or `files` without a pool, raises `ValueError`. With `on_failure="keep"` what could be had is kept, and
+        the group's `failures` say what could not. Members of a group that is not claimed are called after its `id`:
+        `ID-0`, `ID-1`, …
+
+        Sent again after a lost answer it makes no second group, but then nobody says any more what failed. Raises
+        what `create` and `claim` raise, and `GroupExists` for an `id` that is in use.
+        """
+        body = given(id=id, count=count, on_failure=on_failure)
+        if pool is None:
+            if files:
+                raise ValueError("files go with a claim from a pool; upload them into sandboxes that are made")
+            body["sandbox"] = spec_body(
+                image=image,
+                cpus=cpus,
+                memory_bytes=memory_bytes,
+                pids=pids,
+                disk_bytes=disk_bytes,
+                disk_inodes=disk_inodes,
+                env=env,
+                workdir=workdir,
+                labels=labels,
+                lease=lease,
+                needs=needs,
+                secrets=secrets,
+            )
+        else:
+            wrong = given(
+                image=image, disk_bytes=disk_bytes, disk_inodes=disk_inodes, workdir=workdir, needs=needs or None
+            )
+            if wrong:
+                raise ValueError(f"a claim does not set {', '.join(wrong)}; the pool's template does")
+            body["pool"] = pool
+            body["claim"] = claim_body(
+                cpus=cpus,
+                memory_bytes=memory_bytes,
+                pids=pids,
+                env=env,
+                labels=labels,
+                files=files,
+                lease=lease,
+                secrets=secrets,
+            )
+        info = ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority)
+        return Group(self._connection, group_of(info))
 
     def sandbox(self, id: str) -> Sandbox:
-        """Finds a sandbox by its id. Raises `SandboxNotFound`."""
+        """Finds a sandbox by its id. Raises `SandboxNotFound`, and `SandboxEnded` for one that is no more."""
         return self.adopt(id, None)
 
     def adopt(self, id: str, own: Client | None) -> Sandbox:
@@ -140,6 +222,38 @@ class Client:
             after = page.get("next")
             if after is None:
                 return
+
+    def delete_all(self, *, labels: Mapping[str, str]) -> EndedMany:
+        """Deletes all sandboxes that carry all these labels, of which there is one at least.
+
+        Returns when nothing of them is left, with those where that failed. Sent again after a lost answer, it counts
+        only those that were left then.
+        """
+        path = target("/v1/sandboxes", label=[f"{name}={value}" for name, value in labels.items()])
+        return ended_many_of((self._connection.send("DELETE", path)).json())
+
+    def renew(self, owner: str) -> int:
+        """Lets word of an owner be heard: the leases of all its sandboxes begin anew. How many those are.
+
+        Raises `NotFound` when the owner has none, or none any more.
+        """
+        return int((self._connection.send("POST", f"/v1/owners/{segment(owner)}/renew")).json()["sandboxes"])
+
+    def events(
+        self,
+        *,
+        after: str | None = None,
+        sandbox_id: str | None = None,
+        pool: str | None = None,
+        group: str | None = None,
+    ) -> EventStream:
+        """Follows what happens to sandboxes: of all, or of one, of a pool, of a group. See `EventStream`.
+
+        It begins with what happens once the iteration has begun, or behind the event with the id `after`; `"0"` is
+        before the oldest that the server keeps.
+        """
+        path = target("/v1/events", sandbox_id=sandbox_id, pool=pool, group=group)
+        return EventStream(self._connection, path, after or "")
 
     def capabilities(self) -> Capabilities:
         """What the server's machine enforces, limit by limit."""

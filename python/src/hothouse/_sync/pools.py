@@ -6,12 +6,13 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterable, Mapping
 
-from ..bodies import claim_body, encoded, new_id, segment
+from ..bodies import claim_body, encoded, segment
 from ..errors import PoolExists, PoolNotFound
-from ..retry import Repeat
+from ..shapes.lease import Lease
 from ..shapes.pool import ClaimFile, PoolInfo, pool_of
 from ..shapes.sandbox import info_of
 from .connection import Connection
+from .orders import ordered
 from .sandbox import Sandbox
 
 
@@ -39,22 +40,36 @@ class Pool:
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         files: Iterable[ClaimFile] = (),
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
     ) -> Sandbox:
         """Claims a sandbox: one that is ready, or else one that is made now.
 
-        Variables and labels go over those of the template; files are there when this returns. Raises `PoolDraining`,
-        `LimitExceeded` when the server is full. A claim whose answer was lost is not sent again, since that could
-        take a second sandbox: it raises `ConnectionFailed`.
+        Variables, labels and what the lease says go over those of the template, and so do the limits `cpus`,
+        `memory_bytes` and `pids`; files are there when this returns. `secrets` are values for commands that ask for
+        them by name. `wait_s` is how long to wait for room, in seconds (at most 600; 0 when None), before claims of
+        a lower `priority` (-100 to 100). A claim whose answer was lost is sent again and takes no second sandbox.
+
+        Raises `PoolDraining`, `InvalidRequest` naming the field, `CapacityExceeded` and `QuotaExceeded` where there
+        was no room in that time, `SetupFailed`.
         """
-        body = claim_body(env, labels, files)
-        reply = self._connection.send(
-            "POST",
-            f"{self._path}/claim",
-            encoded(body),
-            headers={"idempotency-key": new_id("claim")},
-            repeat=Repeat.UNSEEN,
+        body = claim_body(
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            env=env,
+            labels=labels,
+            files=files,
+            lease=lease,
+            secrets=secrets,
         )
-        return Sandbox(self._connection, info_of(reply.json()), None)
+        info = ordered(self._connection, f"{self._path}/claim", body, wait_s=wait_s, priority=priority)
+        return Sandbox(self._connection, info_of(info), None)
 
     def scale(self, *, min: int, max: int) -> PoolInfo:
         """Keeps another number of sandboxes ready."""

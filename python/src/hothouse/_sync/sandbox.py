@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from ..archives import OutsideLinks, Progress
 from ..bodies import Command, encoded, exec_body, given, new_id, segment, target
-from ..errors import ExecFailed, SandboxNotFound, ShellExists
+from ..errors import ExecFailed, SandboxEnded, SandboxNotFound, ShellExists
 from ..retry import Repeat
 from ..shapes.exec import ExecResult, ExecStatus, status_of
 from ..shapes.file import FilesChanged, changed_of
+from ..shapes.lease import Lease
 from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
 from .connection import Connection
 from .execs import Exec, run_to_end
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class Sandbox:
     """A sandbox of a server. As a context manager it is deleted at the end of the block.
 
-    All methods raise `SandboxNotFound`, `SandboxDead` and `SandboxFrozen` where that is so, and `ConnectionFailed` when
-    the server cannot be reached.
+    All methods raise `SandboxNotFound`, `SandboxEnded`, `SandboxDead` and `SandboxFrozen` where that is so, and
+    `ConnectionFailed` when the server cannot be reached.
     """
 
     def __init__(self, connection: Connection, info: SandboxInfo, own: Client | None) -> None:
@@ -63,6 +64,11 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         labels: Mapping[str, str] | None = None,
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        needs: Mapping[str, float] | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
     ) -> Sandbox:
         """Makes a sandbox, by default on the server of `HOTHOUSE_SERVER`, else on a private one of this process.
 
@@ -81,6 +87,11 @@ class Sandbox:
             env=env,
             workdir=workdir,
             labels=labels,
+            lease=lease,
+            secrets=secrets,
+            needs=needs,
+            wait_s=wait_s,
+            priority=priority,
         )
 
     @classmethod
@@ -96,6 +107,11 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         workdir: str | None = None,
         labels: Mapping[str, str] | None = None,
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        needs: Mapping[str, float] | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
     ) -> Sandbox:
         """Makes a sandbox on a private server, which this process starts once and which ends with it.
 
@@ -115,11 +131,16 @@ class Sandbox:
             env=env,
             workdir=workdir,
             labels=labels,
+            lease=lease,
+            secrets=secrets,
+            needs=needs,
+            wait_s=wait_s,
+            priority=priority,
         )
 
     @classmethod
     def connect(cls, id: str, *, client: Client | None = None) -> Sandbox:
-        """Finds a sandbox by its id. Raises `SandboxNotFound`."""
+        """Finds a sandbox by its id. Raises `SandboxNotFound`, `SandboxEnded`."""
         from .client import Client
 
         own = Client() if client is None else None
@@ -154,7 +175,7 @@ class Sandbox:
         try:
             self.delete()
         except SandboxNotFound:
-            # Somebody deleted it before, which is what was wanted.
+            # Somebody deleted it so long ago that it is forgotten; it is gone all the same.
             return
 
     def run(
@@ -162,6 +183,7 @@ class Sandbox:
         command: Command,
         *,
         env: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         cwd: str | None = None,
         user: str | None = None,
         stdin: str | bytes | None = None,
@@ -175,7 +197,8 @@ class Sandbox:
 
         After `timeout_s` seconds (none when None) its whole process tree gets TERM, and KILL `grace_s` (2) later. Of
         each output `output_limit_bytes` are kept (1 MiB; at most 16 MiB): half from its start, half from its end.
-        `user` is a name or number in the sandbox, root when None.
+        `user` is a name or number in the sandbox, root when None. `secrets` names those of the sandbox's secrets that
+        the command gets as variables.
 
         The command runs once, even when the connection breaks and the server is started again meanwhile: it carries
         an id (`exec_id`, or one made here), by which the server knows it again. However it ends is a result;
@@ -186,6 +209,7 @@ class Sandbox:
             command,
             exec_id or new_id("ex"),
             env=env,
+            secrets=secrets,
             cwd=cwd,
             user=user,
             stdin=stdin,
@@ -204,6 +228,7 @@ class Sandbox:
         command: Command,
         *,
         env: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         cwd: str | None = None,
         user: str | None = None,
         stdin: str | bytes | None = None,
@@ -220,6 +245,7 @@ class Sandbox:
             command,
             exec_id or new_id("ex"),
             env=env,
+            secrets=secrets,
             cwd=cwd,
             user=user,
             stdin=stdin,
@@ -235,6 +261,7 @@ class Sandbox:
         command: Command,
         *,
         env: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         cwd: str | None = None,
         user: str | None = None,
         stdin: str | bytes | None = None,
@@ -254,6 +281,7 @@ class Sandbox:
             command,
             exec_id or new_id("ex"),
             env=env,
+            secrets=secrets,
             cwd=cwd,
             user=user,
             stdin=stdin,
@@ -282,16 +310,20 @@ class Sandbox:
         self,
         *,
         env: Mapping[str, str] | None = None,
+        secrets: Iterable[str] = (),
         cwd: str | None = None,
         user: str | None = None,
         shell_id: str | None = None,
     ) -> Shell:
         """Opens a shell session, which keeps its directory and variables from command to command.
 
+        `secrets` names those of the sandbox's secrets that it gets as variables.
+
         Raises `ShellExists` for a `shell_id` that is in use.
         """
         own_id = shell_id or new_id("sh")
-        body = encoded(given(shell_id=own_id, env=dict(env) if env else None, cwd=cwd, user=user))
+        fields = given(env=dict(env) if env else None, secrets=[*secrets] or None, cwd=cwd, user=user)
+        body = encoded({"shell_id": own_id, **fields})
         try:
             self._connection.send("POST", f"{self._path}/shells", body)
         except ShellExists as error:
@@ -355,11 +387,16 @@ class Sandbox:
         return self.info
 
     def delete(self) -> None:
-        """Deletes it; returns when nothing of it is left. Raises `SandboxNotFound` when there was nothing."""
+        """Deletes it; returns when nothing of it is left. One that has ended before is as good as deleted.
+
+        Raises `SandboxNotFound` when the server does not even remember it.
+        """
         try:
             self._connection.send("DELETE", self._path)
+        except SandboxEnded:
+            # Somebody deleted it before, its lease did, or an attempt whose answer was lost.
+            return
         except SandboxNotFound as error:
-            # An attempt whose answer was lost deleted it.
             if not error.resent:
                 raise
         finally:

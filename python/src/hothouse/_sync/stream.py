@@ -4,20 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import Optional
 
-import httpx
-
-from ..errors import ConnectionFailed, HothouseError, LimitExceeded, ServerError, ShuttingDown, error_of
-from ..events import EventParser, ServerSentEvent
-from ..retry import AnswerLate
+from ..errors import error_of
+from ..events import ServerSentEvent
 from ..shapes.exec import ExecEvent, ExecResult, Finished, Started, event_of
 from .connection import Connection
-from .seam import Flow, next_piece, raw_pieces
-
-QUIET_S = 15.0
-"""The server sends a heartbeat into a stream that is quiet for so long."""
+from .seam import Flow
+from .source import PASSING, EventSource
 
 
 class ExecStream:
@@ -63,68 +57,37 @@ def _flow(following: _Following) -> Flow[ExecEvent]:
 
 
 class _Following:
-    """Where a follower is, and the connection that it has at the moment."""
+    """Where a follower is."""
 
     def __init__(self, connection: Connection, follow: str, start: tuple[str, bytes] | None, resume: str) -> None:
         self.result: Optional[ExecResult] = None
-        self._connection = connection
+        self._source = EventSource(connection)
         self._follow = follow
         self._start = start
         self._resume = resume
         self._started = False
-        self._attempt = 0
-        self._answer: Optional[httpx.Response] = None
-        self._pieces: Optional[Flow[bytes]] = None
-        self._parser = EventParser()
-        self._received: deque[ServerSentEvent] = deque()
 
     def next(self) -> ExecEvent | None:
         """The next event; None after the last."""
         while self.result is None:
             try:
-                if not self._received:
-                    self._receive()
-                event = self._take(self._received.popleft()) if self._received else None
-            except (ConnectionFailed, LimitExceeded, ShuttingDown) as error:
-                self._pause_after(error)
+                if not self._source.connected:
+                    self._connect()
+                event = self._take(self._source.next())
+            except PASSING as error:
+                self._source.pause_after(error)
                 continue
             if event is not None:
-                self._attempt = 0
+                self._source.progressed()
                 return event
         return None
 
-    def _pause_after(self, error: HothouseError) -> None:
-        """Disconnects and waits before the next connection; raises the error when it is time to give up."""
-        self.disconnect()
-        failed = error
-        if isinstance(error, AnswerLate):
-            # Not even a heartbeat came: this connection is dead, another one may not be.
-            failed = ConnectionFailed(error.detail, maybe_received=True)
-        if not self._connection.backoff(self._attempt, failed):
-            raise error
-        self._attempt += 1
-
-    def _receive(self) -> None:
-        """Waits for the next events; connects where that is not yet so."""
-        pieces = self._pieces or self._connect()
-        piece = next_piece(pieces)
-        if not piece:
-            raise ConnectionFailed("the event stream ended before the exec did", maybe_received=True)
-        self._received.extend(self._parser.feed(piece))
-
-    def _connect(self) -> Flow[bytes]:
-        method, path, content = "GET", self._follow, b""
+    def _connect(self) -> None:
         if self._start is not None and not self._resume:
             # Sent again it starts nothing again, since it carries the exec's id.
-            method, (path, content) = "POST", self._start
-        headers = {"last-event-id": self._resume} if self._resume else {}
-        self._answer = self._connection.open(method, path, content, headers=headers, quiet_s=QUIET_S)
-        media_type = self._answer.headers.get("content-type", "")
-        if not media_type.startswith("text/event-stream"):
-            raise ServerError(f"the answer is {media_type or 'of no type'}, not an event stream")
-        self._parser = EventParser()
-        self._pieces = raw_pieces(self._answer)
-        return self._pieces
+            self._source.connect("POST", *self._start)
+        else:
+            self._source.connect("GET", self._follow, last_event_id=self._resume)
 
     def _take(self, received: ServerSentEvent) -> ExecEvent | None:
         body = json.loads(received.data)
@@ -143,10 +106,4 @@ class _Following:
 
     def disconnect(self) -> None:
         """Closes the connection that it has, if any."""
-        pieces, answer = self._pieces, self._answer
-        self._pieces = self._answer = None
-        self._received.clear()
-        if pieces is not None:
-            pieces.close()
-        if answer is not None:
-            answer.close()
+        self._source.disconnect()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
 
+from .lease import Lease, lease_of
 from .slots import SLOTS
 
 Phase = Literal["creating", "running", "frozen", "dead", "destroying"]
@@ -25,7 +26,11 @@ class Resources:
 
 @dataclass(**SLOTS)
 class SandboxSpec:
-    """What a sandbox or a template is made from. The values of a sandbox's `env` are shown as `***`."""
+    """What a sandbox or a template is made from. The values of a sandbox's `env` and `secrets` are shown as `***`.
+
+    `needs` is what it takes of the node beside its resources; `setup` is a template's: lines that have run before a
+    sandbox of it is ready.
+    """
 
     image: str
     resources: Resources
@@ -33,6 +38,10 @@ class SandboxSpec:
     env: dict[str, str]
     workdir: Optional[str]
     labels: dict[str, str]
+    lease: Lease
+    secrets: dict[str, str]
+    needs: dict[str, float]
+    setup: list[str]
 
 
 @dataclass(**SLOTS)
@@ -61,7 +70,7 @@ class PoolPlace:
     pool: str
     template: str
     version: int
-    claim: Literal["ready", "claimed"]
+    claim: Literal["preparing", "ready", "claimed"]
 
 
 @dataclass(**SLOTS)
@@ -69,7 +78,7 @@ class SandboxInfo:
     """A sandbox as listings show it.
 
     `created_at` is RFC 3339 in UTC; `create_s` is how long making it took, in seconds; `reason` says why a dead one
-    is dead.
+    is dead. `group` is the group that it is a member of, `tenant` whose it is where the server has keys.
     """
 
     id: str
@@ -79,6 +88,8 @@ class SandboxInfo:
     created_at: str
     create_s: float
     pool: Optional[PoolPlace]
+    group: Optional[str]
+    tenant: Optional[str]
     isolation: Capabilities
 
 
@@ -124,6 +135,10 @@ def spec_of(body: Mapping[str, Any]) -> SandboxSpec:
         body["env"],
         body.get("workdir"),
         body["labels"],
+        lease_of(body.get("lease", {})),
+        body.get("secrets", {}),
+        body.get("needs", {}),
+        body.get("setup", []),
     )
 
 
@@ -138,6 +153,8 @@ def info_of(body: Mapping[str, Any]) -> SandboxInfo:
         body["created_at"],
         body["create_s"],
         None if place is None else PoolPlace(place["pool"], place["template"], place["version"], place["claim"]),
+        body.get("group"),
+        body.get("tenant"),
         capabilities_of(body["isolation"]),
     )
 

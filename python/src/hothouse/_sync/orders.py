@@ -1,0 +1,49 @@
+# Generated from ../_async by generate_sync.py: edit that, then run it.
+"""Orders: requests that make sandboxes. Each carries a key, so that it is carried out once however often it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..bodies import encoded, new_id, target
+from ..errors import SandboxEnded
+from ..retry import AnswerLate
+from .connection import Connection
+
+UNFINISHED = ("abandoned", "found_dead", "node_ended")
+"""How a sandbox ends that its server had not finished when it was killed."""
+
+
+def ordered(
+    connection: Connection,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    wait_s: float | None,
+    priority: int | None,
+) -> Any:
+    """Sends an order and gives the body of its answer; waits as long as it takes while the server is there.
+
+    `wait_s` is how long it may wait for room, in seconds, before orders of a lower `priority`. Sent again after
+    a lost answer it gets what the first has made, from the next server too.
+    """
+    at = target(path, wait_s=wait_s, priority=priority)
+    content = encoded(body)
+    key, resent, unfinished = new_id("order"), False, 0
+    while True:
+        try:
+            headers = {"idempotency-key": key}
+            return (connection.send("POST", at, content, headers=headers, wait_s=wait_s or 0.0)).json()
+        except AnswerLate:
+            # Making it takes long, as a setup may, or the server is gone, and then this raises.
+            connection.send("GET", "/healthz")
+            resent = True
+        except SandboxEnded as error:
+            error.resent = resent = resent or error.resent
+            ending = error.ending
+            unfinished += 1
+            if not resent or ending is None or ending.cause not in UNFINISHED or unfinished > connection.retries:
+                raise
+            # The server was killed before it was made. Nobody has it, so it is ordered anew.
+            key = new_id("order")
