@@ -118,6 +118,7 @@ from .shapes.sandbox import (
     SandboxSpec,
     ShellInfo,
 )
+from .shapes.stats import NodeStats, SandboxStats, Taken
 
 __version__ = _version("hothouse")
 
@@ -184,6 +185,7 @@ __all__ = [
     "MethodNotAllowed",
     "Missed",
     "NoSpace",
+    "NodeStats",
     "NotFound",
     "Outcome",
     "Output",
@@ -209,6 +211,7 @@ __all__ = [
     "SandboxInfo",
     "SandboxNotFound",
     "SandboxSpec",
+    "SandboxStats",
     "ServerError",
     "SetupFailed",
     "Shell",
@@ -219,6 +222,7 @@ __all__ = [
     "ShuttingDown",
     "Skipped",
     "Started",
+    "Taken",
     "Template",
     "TemplateInUse",
     "TemplateNotFound",

@@ -115,6 +115,16 @@ async def test_capabilities_and_health(client: AsyncClient) -> None:
     assert health.version
 
 
+async def test_stats_of_a_sandbox_and_of_its_node(client: AsyncClient) -> None:
+    async with await client.create() as sandbox:
+        own = await sandbox.stats()
+        assert (own.id, own.phase) == (sandbox.id, "running")
+        node = await client.stats(limit=1000)
+        assert sandbox.id in [stats.id for stats in node.sandboxes]
+        assert node.usage["sandboxes"].taken >= 1
+        assert node.at_s > 0
+
+
 async def test_a_key_goes_along_and_an_address_is_checked(server: Server) -> None:
     async with AsyncClient(server.url, api_key="k1") as client:
         assert (await client.health()).status == "ok"

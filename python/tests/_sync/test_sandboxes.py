@@ -116,6 +116,16 @@ def test_capabilities_and_health(client: Client) -> None:
     assert health.version
 
 
+def test_stats_of_a_sandbox_and_of_its_node(client: Client) -> None:
+    with client.create() as sandbox:
+        own = sandbox.stats()
+        assert (own.id, own.phase) == (sandbox.id, "running")
+        node = client.stats(limit=1000)
+        assert sandbox.id in [stats.id for stats in node.sandboxes]
+        assert node.usage["sandboxes"].taken >= 1
+        assert node.at_s > 0
+
+
 def test_a_key_goes_along_and_an_address_is_checked(server: Server) -> None:
     with Client(server.url, api_key="k1") as client:
         assert (client.health()).status == "ok"

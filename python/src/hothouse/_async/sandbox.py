@@ -15,6 +15,7 @@ from ..shapes.exec import ExecResult, ExecStatus, status_of
 from ..shapes.file import FilesChanged, changed_of
 from ..shapes.lease import Lease
 from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
+from ..shapes.stats import SandboxStats, sandbox_stats_of
 from .connection import Connection
 from .execs import AsyncExec, run_to_end
 from .files import AsyncFiles
@@ -384,6 +385,10 @@ class AsyncSandbox:
         """Asks the server how it is."""
         self.info = info_of((await self._connection.send("GET", self._path)).json())
         return self.info
+
+    async def stats(self) -> SandboxStats:
+        """What it uses now: CPU time, memory, processes, as far as its machine counts them."""
+        return sandbox_stats_of((await self._connection.send("GET", f"{self._path}/stats")).json())
 
     async def delete(self) -> None:
         """Deletes it; returns when nothing of it is left. One that has ended before is as good as deleted.

@@ -11,6 +11,7 @@ from ..shapes.group import EndedMany, OnFailure, ended_many_of, group_of
 from ..shapes.lease import Lease
 from ..shapes.pool import ClaimFile
 from ..shapes.sandbox import Capabilities, Health, SandboxInfo, capabilities_of, info_of
+from ..shapes.stats import NodeStats, node_stats_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
 from .events import EventStream
 from .groups import Group, Groups
@@ -254,6 +255,10 @@ class Client:
         """
         path = target("/v1/events", sandbox_id=sandbox_id, pool=pool, group=group)
         return EventStream(self._connection, path, after or "")
+
+    def stats(self, *, limit: int = 100) -> NodeStats:
+        """What the node and its sandboxes use now; of the sandboxes those with the most memory, 1 to 1,000 of them."""
+        return node_stats_of((self._connection.send("GET", f"/v1/stats?limit={limit}")).json())
 
     def capabilities(self) -> Capabilities:
         """What the server's machine enforces, limit by limit."""

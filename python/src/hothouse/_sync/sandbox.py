@@ -16,6 +16,7 @@ from ..shapes.exec import ExecResult, ExecStatus, status_of
 from ..shapes.file import FilesChanged, changed_of
 from ..shapes.lease import Lease
 from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
+from ..shapes.stats import SandboxStats, sandbox_stats_of
 from .connection import Connection
 from .execs import Exec, run_to_end
 from .files import Files
@@ -385,6 +386,10 @@ class Sandbox:
         """Asks the server how it is."""
         self.info = info_of((self._connection.send("GET", self._path)).json())
         return self.info
+
+    def stats(self) -> SandboxStats:
+        """What it uses now: CPU time, memory, processes, as far as its machine counts them."""
+        return sandbox_stats_of((self._connection.send("GET", f"{self._path}/stats")).json())
 
     def delete(self) -> None:
         """Deletes it; returns when nothing of it is left. One that has ended before is as good as deleted.
