@@ -51,6 +51,16 @@ pub enum SandboxError {
         /// How much was asked for.
         wanted: f64,
     },
+    /// The machine has too little memory left for another one.
+    #[error(
+        "the machine has {available} bytes of memory left, less than the {floor} that --min-free-memory keeps; try again later"
+    )]
+    MemoryShort {
+        /// Bytes that are available.
+        available: u64,
+        /// Bytes that have to be.
+        floor: u64,
+    },
     /// The tenant may have no more of something.
     #[error(
         "tenant {tenant} may have {limit} {name} and has {taken}; {wanted} more are over its quota; delete some sandboxes first"
@@ -124,7 +134,7 @@ impl SandboxError {
             Self::Exists(_) => ErrorCode::SandboxExists,
             Self::Dead { .. } => ErrorCode::SandboxDead,
             Self::Frozen(_) => ErrorCode::SandboxFrozen,
-            Self::NodeFull { .. } => ErrorCode::CapacityExceeded,
+            Self::NodeFull { .. } | Self::MemoryShort { .. } => ErrorCode::CapacityExceeded,
             Self::QuotaUsedUp { .. } => ErrorCode::QuotaExceeded,
             Self::Guest { code, .. } => match code {
                 GuestErrorCode::Invalid => ErrorCode::InvalidRequest,

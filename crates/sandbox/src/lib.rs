@@ -16,6 +16,7 @@ mod link;
 pub mod native;
 pub mod node;
 mod phase;
+mod pressure;
 mod registry;
 pub mod sandbox;
 pub mod stream;

@@ -21,6 +21,7 @@ use crate::exec_request::fresh;
 use crate::lease::Owners;
 use crate::link::LinkCache;
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
+use crate::pressure::Pressure;
 use crate::registry::Registry;
 use crate::sandbox::{Command, Origin, Sandbox, Surroundings};
 use crate::terms::{Claimant, Terms, boottime_ms};
@@ -41,6 +42,8 @@ pub struct NodeOptions {
     pub max_sandboxes: usize,
     /// What else it has to give, by name, e.g. `cpus`, `memory_bytes`, `pids`, or any name that sandboxes may need.
     pub capacity: Amounts,
+    /// Bytes of memory that have to be left on the machine for another sandbox to be made; 0 for no such limit.
+    pub min_free_memory: u64,
     /// What becomes of the sandboxes when this process is killed.
     pub when_orphaned: WhenOrphaned,
 }
@@ -130,6 +133,7 @@ const AHEAD: usize = 8;
 struct Inner {
     around: Arc<Surroundings>,
     registry: Arc<Registry<Sandbox>>,
+    pressure: Pressure,
     /// Cancelled when the node takes no more requests.
     closing: CancellationToken,
 }
@@ -140,7 +144,8 @@ impl Node {
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned } = options;
+        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, min_free_memory, when_orphaned } =
+            options;
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
         let endings = match when_orphaned {
             WhenOrphaned::LiveOn => {
@@ -163,7 +168,9 @@ impl Node {
         });
         let registry = Arc::new(Registry::new(max_sandboxes, &capacity));
         let closing = CancellationToken::new();
-        let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
+        let node = Self {
+            inner: Arc::new(Inner { around, registry, pressure: Pressure::new(min_free_memory), closing }),
+        };
         node.sweep_links();
         for (id, terms) in adopted.dead {
             node.found_dead(id, terms);
@@ -289,6 +296,7 @@ impl Node {
         if self.inner.closing.is_cancelled() {
             return Err(SandboxError::ShuttingDown);
         }
+        self.inner.pressure.check()?;
         let mut reserved = Vec::with_capacity(wanted.len());
         let mut entries = Vec::with_capacity(wanted.len());
         for NewSandbox { mut spec, pool, claimant } in wanted {

@@ -46,6 +46,7 @@ async fn run(cases: Vec<Case>) {
         cgroup: Some(name),
         max_sandboxes: 100,
         capacity: Default::default(),
+        min_free_memory: 0,
         when_orphaned: hothouse_sandbox::native::WhenOrphaned::End,
     })
     .await

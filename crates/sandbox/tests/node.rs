@@ -48,6 +48,7 @@ impl Home {
             cgroup: Some(self.cgroup.clone()),
             max_sandboxes,
             capacity: Default::default(),
+            min_free_memory: 0,
             when_orphaned,
         })
         .await

@@ -9,9 +9,9 @@ use std::pin::pin;
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
 use hothouse_fleet::Fleet;
-use hothouse_sandbox::Node;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
+use hothouse_sandbox::{Node, NodeOptions};
 use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::keys;
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{AmountFlag, NodeFlags};
+use crate::flags::{AmountFlag, NodeFlags, size};
 use crate::interrupt::Interrupts;
 
 /// Serve the HTTP API
@@ -53,6 +53,9 @@ pub(crate) struct ServeArgs {
     /// gpus=2 (repeatable). Sandboxes over it wait or are refused
     #[arg(long, value_name = "NAME=AMOUNT")]
     capacity: Vec<AmountFlag>,
+    /// Memory that has to be left on the machine for another sandbox to be made: before it swaps, or its OOM killer chooses
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "HOTHOUSE_MIN_FREE_MEMORY", hide_env_values = true)]
+    min_free_memory: u64,
     /// What happens to the sandboxes when the server ends: the next server on this home finds those that are left
     #[arg(
         long,
@@ -146,6 +149,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
         listen,
         max_sandboxes,
         capacity,
+        min_free_memory,
         on_exit,
         keys,
         tls_cert,
@@ -161,7 +165,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let _lock = lock(&home)?;
     let capacity = capacity.into_iter().map(|limit| (limit.name, limit.amount)).collect();
     let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
-    let options = node.options(home.clone(), max_sandboxes, capacity, WhenOrphaned::LiveOn)?;
+    let options = NodeOptions {
+        min_free_memory,
+        ..node.options(home.clone(), max_sandboxes, capacity, WhenOrphaned::LiveOn)?
+    };
     let started = Box::pin(Node::start(options)).await;
     let node =
         started.map_err(|e| Failure::from(e).hint("`hothouse doctor` shows what this machine lacks"))?;

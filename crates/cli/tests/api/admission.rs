@@ -274,3 +274,13 @@ async fn a_group_of_a_pool_is_undone_or_kept_as_far_as_it_goes() -> Result<()> {
     server.delete("/v1/sandboxes").await?.problem(400, "invalid_request")?;
     server.stop().await
 }
+
+#[tokio::test]
+async fn no_sandbox_is_made_when_the_machine_is_short_of_memory() -> Result<()> {
+    let server = Server::start_with(&["--min-free-memory", "16T"]).await?;
+    let refused = create(&server, &json!({})).await?;
+    let detail = refused.problem(429, "capacity_exceeded")?;
+    ensure!(detail["detail"].as_str().is_some_and(|text| text.contains("memory left")), "{detail}");
+    ensure!(refused.header("retry-after") == "1" && count(&server).await? == 0);
+    server.stop().await
+}

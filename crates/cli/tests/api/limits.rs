@@ -43,6 +43,7 @@ impl Small {
             cgroup: own_cgroup(),
             max_sandboxes: 2,
             capacity: BTreeMap::new(),
+            min_free_memory: 0,
             when_orphaned: WhenOrphaned::End,
         };
         let node = within("a node", Box::pin(Node::start(options))).await??;

@@ -62,6 +62,7 @@ impl Home {
             when_orphaned,
             max_sandboxes: 64,
             capacity: Default::default(),
+            min_free_memory: 0,
         };
         Node::start(options).await.unwrap()
     }
