@@ -156,8 +156,8 @@ class AsyncClient:
 
         The other arguments are those of `create`; with `pool` those of `AsyncPool.claim`, and one that a claim has
         not, or `files` without a pool, raises `ValueError`. With `on_failure="keep"` what could be had is kept, and
-        the group's `failures` say what could not. Members of a group that is not claimed are called after its `id`:
-        `ID-0`, `ID-1`, …
+        the group's `failures` say what could not; where that is all of them, `GroupNotFound` may be raised. Members
+        of a group that is not claimed are called after its `id`: `ID-0`, `ID-1`, …
 
         Sent again after a lost answer it makes no second group, but then nobody says any more what failed. Raises
         what `create` and `claim` raise, and `GroupExists` for an `id` that is in use.
