@@ -12,7 +12,7 @@ from ..shapes.pool import ClaimFile
 from ..shapes.sandbox import Capabilities, Health, SandboxInfo, capabilities_of, info_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
 from .events import EventStream
-from .groups import AsyncGroup, AsyncGroups
+from .groups import AsyncGroup, AsyncGroups, undone
 from .orders import ordered
 from .pools import AsyncPools
 from .sandbox import AsyncSandbox
@@ -197,7 +197,7 @@ class AsyncClient:
                 lease=lease,
                 secrets=secrets,
             )
-        info = await ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority)
+        info = await ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority, undone=undone)
         return AsyncGroup(self._connection, group_of(info))
 
     async def sandbox(self, id: str) -> AsyncSandbox:

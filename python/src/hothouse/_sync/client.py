@@ -13,7 +13,7 @@ from ..shapes.pool import ClaimFile
 from ..shapes.sandbox import Capabilities, Health, SandboxInfo, capabilities_of, info_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
 from .events import EventStream
-from .groups import Group, Groups
+from .groups import Group, Groups, undone
 from .orders import ordered
 from .pools import Pools
 from .sandbox import Sandbox
@@ -198,7 +198,7 @@ class Client:
                 lease=lease,
                 secrets=secrets,
             )
-        info = ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority)
+        info = ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority, undone=undone)
         return Group(self._connection, group_of(info))
 
     def sandbox(self, id: str) -> Sandbox:
