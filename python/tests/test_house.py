@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hothouse
@@ -28,6 +29,18 @@ def test_both_halves_have_the_same_methods_and_arguments() -> None:
     for name in PAIRS:
         blocking, asynchronous = getattr(hothouse, name), getattr(hothouse, f"Async{name}")
         assert public(blocking) == public(asynchronous), name
+
+
+def test_what_makes_sandboxes_takes_the_same_arguments() -> None:
+    def taken(function: Callable[..., object]) -> set[str]:
+        return set(inspect.signature(function).parameters) - {"self"}
+
+    wanted = taken(hothouse.Client.create)
+    assert taken(hothouse.Sandbox.create) == wanted | {"client"}
+    assert taken(hothouse.Sandbox.local) == wanted - {"id"}
+    pool = taken(hothouse.Pool.claim)
+    assert taken(hothouse.Client.group) == wanted | pool | {"count", "pool", "on_failure"}
+    assert taken(hothouse.Templates.put) == wanted - {"id", "secrets", "wait_s", "priority"} | {"name", "setup"}
 
 
 def public(kind: type) -> dict[str, list[str]]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Optional
 
 import httpx
 import pytest
 
 from hothouse import Client, Sandbox
 
+from .keys import Keys
 from .patience import PATIENCE_S, until
 from .server import Server
 
 
-def waiting(server: Server, count: int) -> None:
+def waiting(server: Server, count: int, headers: Optional[dict[str, str]] = None) -> None:
     line = f"hothouse_queue_waiting {count}\n"
-    until(f"{count} in the queue", lambda: line in httpx.get(f"{server.url}/metrics", trust_env=False).text)
+    url = f"{server.url}/metrics"
+    until(f"{count} in the queue", lambda: line in httpx.get(url, headers=headers, trust_env=False).text)
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -51,3 +54,15 @@ def test_the_more_urgent_is_served_first(start: Callable[..., Server]) -> None:
         assert not later.done()
         sandbox.delete()
         assert later.result(PATIENCE_S).id == "later"
+
+
+def test_a_quota_is_waited_for_too(start: Callable[..., Server], keys: Keys) -> None:
+    key, admin = keys.create("a"), keys.create("ops", role="admin")
+    keys.limit("a", "--quota", "sandboxes=1")
+    server = start(*keys.arguments)
+    with Client(server.url, api_key=key.secret) as client, ThreadPoolExecutor(1) as thread:
+        first = client.create()
+        call = thread.submit(lambda: client.create(id="second", wait_s=60))
+        waiting(server, 1, {"authorization": f"Bearer {admin.secret}"})
+        first.delete()
+        assert call.result(PATIENCE_S).id == "second"

@@ -89,3 +89,16 @@ def test_a_server_that_stays_away_is_said(own_server: Server) -> None:
         own_server.start()
         assert sandbox.run("echo back").stdout == "back\n"
         sandbox.delete()
+
+
+def test_a_group_that_its_server_made_half_of_is_made_anew(own_server: Server) -> None:
+    with Client(own_server.url) as client, ThreadPoolExecutor(1) as thread:
+        call = thread.submit(lambda: client.group(24))
+        with client.events(after="0") as events:
+            created = next(iter(events))
+        assert isinstance(created, hothouse.Event)
+        own_server.kill()
+        own_server.start()
+        with call.result(PATIENCE_S) as group:
+            assert len(group) == 24
+            assert sorted(sandbox.id for sandbox in group) == [info.id for info in client.sandboxes()]

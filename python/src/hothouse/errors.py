@@ -21,7 +21,8 @@ class HothouseError(Exception):
 
     `code`, `status` and `problem` are of the server's answer and None where the server said nothing; `detail` is a
     sentence for a person; `field` names the request field that is wrong, if one is. `resent` is True when the server
-    may have acted on an earlier attempt of the same request, whose answer was lost.
+    may have acted on an earlier attempt of the same request, whose answer was lost. `retry_after_s` is how many seconds
+    the server asks to wait before another attempt, 0 where it does not.
     """
 
     code: Optional[str] = None
@@ -51,6 +52,7 @@ class HothouseError(Exception):
         self.field = field
         self.problem = problem
         self.resent = False
+        self.retry_after_s = 0.0
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}" if self.code else self.detail

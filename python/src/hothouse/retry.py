@@ -61,13 +61,13 @@ class Policy:
 
     retries: int
 
-    def delay(self, attempt: int, error: HothouseError, repeat: Repeat, retry_after: str | None) -> float | None:
+    def delay(self, attempt: int, error: HothouseError, repeat: Repeat) -> float | None:
         """Seconds to wait before sending again after this error of attempt 0, 1, …; None to give up."""
         if attempt >= self.retries or not may_repeat(error, repeat):
             return None
         # Half of it by chance, so that clients that failed together do not come back together.
         backoff = min(FIRST_DELAY_S * 2.0**attempt, LONGEST_DELAY_S) * random.uniform(0.5, 1.0)
-        return backoff + seconds(retry_after)
+        return backoff + min(error.retry_after_s, LONGEST_RETRY_AFTER_S)
 
 
 def may_repeat(error: HothouseError, repeat: Repeat) -> bool:
@@ -85,7 +85,7 @@ def may_repeat(error: HothouseError, repeat: Repeat) -> bool:
 
 
 def seconds(retry_after: str | None) -> float:
-    """What a `Retry-After` header asks for, within bounds; dates are not taken, since Hothouse sends none."""
+    """What a `Retry-After` header asks for; dates are not taken, since Hothouse sends none."""
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit():
         return 0.0
-    return min(float(retry_after), LONGEST_RETRY_AFTER_S)
+    return float(retry_after)

@@ -42,9 +42,10 @@ async def test_a_quota_is_said_and_waited_for_by_the_server(keys: Keys, start: C
     transport = AsyncLosingAnswers(is_to("POST", "/v1/sandboxes"), times=0)
     async with AsyncClient(server.url, api_key=key.secret, transport=transport) as client:
         async with await client.create():
-            with pytest.raises(hothouse.QuotaExceeded, match="tenant a may have 1 sandboxes"):
+            with pytest.raises(hothouse.QuotaExceeded, match="tenant a may have 1 sandboxes") as exceeded:
                 await client.create()
             assert len(transport.seen) == 2
+            assert exceeded.value.retry_after_s >= 1
         async with await client.create():
             pass
 

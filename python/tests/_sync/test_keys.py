@@ -43,9 +43,10 @@ def test_a_quota_is_said_and_waited_for_by_the_server(keys: Keys, start: Callabl
     transport = LosingAnswers(is_to("POST", "/v1/sandboxes"), times=0)
     with Client(server.url, api_key=key.secret, transport=transport) as client:
         with client.create():
-            with pytest.raises(hothouse.QuotaExceeded, match="tenant a may have 1 sandboxes"):
+            with pytest.raises(hothouse.QuotaExceeded, match="tenant a may have 1 sandboxes") as exceeded:
                 client.create()
             assert len(transport.seen) == 2
+            assert exceeded.value.retry_after_s >= 1
         with client.create():
             pass
 

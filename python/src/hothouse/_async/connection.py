@@ -13,7 +13,7 @@ import httpx
 
 from ..errors import ConnectionFailed, HothouseError, ServerError, problem_of
 from ..local import private_server
-from ..retry import Policy, Repeat, failures_told
+from ..retry import Policy, Repeat, failures_told, seconds
 from .seam import Transport, blocking, blocks_of, http_transport, pause
 
 SERVER_VARIABLE = "HOTHOUSE_SERVER"
@@ -129,7 +129,6 @@ class Connection:
         """
         attempt, resent = 0, False
         while True:
-            retry_after = None
             error: HothouseError
             try:
                 with failures_told():
@@ -137,12 +136,11 @@ class Connection:
                     body = await response.aread()
                 if response.status_code < 300:
                     return Reply(response.status_code, response.headers, body, resent)
-                error = problem_of(response.status_code, body)
-                retry_after = response.headers.get("retry-after")
+                error = _refused(response, body)
             except ConnectionFailed as failed:
                 error = failed
                 resent = resent or failed.maybe_received
-            delay = self._policy.delay(attempt, error, repeat, retry_after)
+            delay = self._policy.delay(attempt, error, repeat)
             if delay is None:
                 raise _marked(error, resent)
             await pause(delay)
@@ -168,7 +166,7 @@ class Connection:
                     body = await response.aread()
                 finally:
                     await response.aclose()
-                raise problem_of(response.status_code, body)
+                raise _refused(response, body)
         return response
 
     async def _attempt(
@@ -202,7 +200,7 @@ class Connection:
 
     async def backoff(self, attempt: int, error: HothouseError) -> bool:
         """Waits before a request is made again by the caller's own means; False when it is time to give up."""
-        delay = self._policy.delay(attempt, error, Repeat.SAFE, None)
+        delay = self._policy.delay(attempt, error, Repeat.SAFE)
         if delay is None:
             return False
         await pause(delay)
@@ -212,6 +210,12 @@ class Connection:
         """Closes its connections."""
         if self._transport is not None:
             await self._transport.aclose()
+
+
+def _refused(response: httpx.Response, body: bytes) -> HothouseError:
+    error = problem_of(response.status_code, body)
+    error.retry_after_s = seconds(response.headers.get("retry-after"))
+    return error
 
 
 def _marked(error: HothouseError, resent: bool) -> HothouseError:

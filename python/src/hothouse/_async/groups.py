@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..bodies import segment
 from ..errors import GroupNotFound
 from ..shapes.group import EndedMany, GroupInfo, GroupSummary, ended_many_of, group_of, summary_of
 from .connection import Connection
 from .sandbox import AsyncSandbox
+
+
+def undone(body: Mapping[str, Any]) -> bool:
+    """True of a `GroupInfo` whose members all ended because a server was killed before it had made all of them."""
+    ended = body.get("ended", ())
+    half_made = any((item["ending"]["cause"], item["ending"]["by"]) == ("group", "node") for item in ended)
+    return half_made and not body["members"]
 
 
 class AsyncGroup:

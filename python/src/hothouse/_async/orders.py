@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..bodies import encoded, new_id, target
-from ..errors import SandboxEnded
+from ..errors import CreateFailed, SandboxEnded
 from ..retry import AnswerLate
 from .connection import Connection
 
@@ -21,11 +21,13 @@ async def ordered(
     *,
     wait_s: float | None,
     priority: int | None,
+    undone: Callable[[Any], bool] = lambda _: False,
 ) -> Any:
     """Sends an order and gives the body of its answer; waits as long as it takes while the server is there.
 
     `wait_s` is how long it may wait for room, in seconds, before orders of a lower `priority`. Sent again after
-    a lost answer it gets what the first has made, from the next server too.
+    a lost answer it gets what the first has made, from the next server too. `undone` is true of an answer to a repeat
+    that tells of what was undone because its server was killed half way; then it is ordered anew.
     """
     at = target(path, wait_s=wait_s, priority=priority)
     content = encoded(body)
@@ -33,7 +35,14 @@ async def ordered(
     while True:
         try:
             headers = {"idempotency-key": key}
-            return (await connection.send("POST", at, content, headers=headers, wait_s=wait_s or 0.0)).json()
+            reply = await connection.send("POST", at, content, headers=headers, wait_s=wait_s or 0.0)
+            made = reply.json()
+            if not undone(made):
+                return made
+            unfinished += 1
+            if unfinished > connection.retries:
+                raise CreateFailed("its server was killed before it was made, again and again")
+            key = new_id("order")
         except AnswerLate:
             # Making it takes long, as a setup may, or the server is gone, and then this raises.
             await connection.send("GET", "/healthz")

@@ -14,7 +14,7 @@ from ..shapes.sandbox import Capabilities, Health, SandboxInfo, capabilities_of,
 from ..shapes.stats import NodeStats, node_stats_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
 from .events import EventStream
-from .groups import Group, Groups
+from .groups import Group, Groups, undone
 from .orders import ordered
 from .pools import Pools
 from .sandbox import Sandbox
@@ -158,8 +158,8 @@ class Client:
 
         The other arguments are those of `create`; with `pool` those of `Pool.claim`, and one that a claim has
         not, or `files` without a pool, raises `ValueError`. With `on_failure="keep"` what could be had is kept, and
-        the group's `failures` say what could not. Members of a group that is not claimed are called after its `id`:
-        `ID-0`, `ID-1`, …
+        the group's `failures` say what could not; where that is all of them, `GroupNotFound` may be raised. Members
+        of a group that is not claimed are called after its `id`: `ID-0`, `ID-1`, …
 
         Sent again after a lost answer it makes no second group, but then nobody says any more what failed. Raises
         what `create` and `claim` raise, and `GroupExists` for an `id` that is in use.
@@ -199,7 +199,7 @@ class Client:
                 lease=lease,
                 secrets=secrets,
             )
-        info = ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority)
+        info = ordered(self._connection, "/v1/groups", body, wait_s=wait_s, priority=priority, undone=undone)
         return Group(self._connection, group_of(info))
 
     def sandbox(self, id: str) -> Sandbox:

@@ -14,7 +14,7 @@ import httpx
 
 from ..errors import ConnectionFailed, HothouseError, ServerError, problem_of
 from ..local import private_server
-from ..retry import Policy, Repeat, failures_told
+from ..retry import Policy, Repeat, failures_told, seconds
 from .seam import Transport, blocking, blocks_of, http_transport, pause
 
 SERVER_VARIABLE = "HOTHOUSE_SERVER"
@@ -130,7 +130,6 @@ class Connection:
         """
         attempt, resent = 0, False
         while True:
-            retry_after = None
             error: HothouseError
             try:
                 with failures_told():
@@ -138,12 +137,11 @@ class Connection:
                     body = response.read()
                 if response.status_code < 300:
                     return Reply(response.status_code, response.headers, body, resent)
-                error = problem_of(response.status_code, body)
-                retry_after = response.headers.get("retry-after")
+                error = _refused(response, body)
             except ConnectionFailed as failed:
                 error = failed
                 resent = resent or failed.maybe_received
-            delay = self._policy.delay(attempt, error, repeat, retry_after)
+            delay = self._policy.delay(attempt, error, repeat)
             if delay is None:
                 raise _marked(error, resent)
             pause(delay)
@@ -169,7 +167,7 @@ class Connection:
                     body = response.read()
                 finally:
                     response.close()
-                raise problem_of(response.status_code, body)
+                raise _refused(response, body)
         return response
 
     def _attempt(
@@ -203,7 +201,7 @@ class Connection:
 
     def backoff(self, attempt: int, error: HothouseError) -> bool:
         """Waits before a request is made again by the caller's own means; False when it is time to give up."""
-        delay = self._policy.delay(attempt, error, Repeat.SAFE, None)
+        delay = self._policy.delay(attempt, error, Repeat.SAFE)
         if delay is None:
             return False
         pause(delay)
@@ -213,6 +211,12 @@ class Connection:
         """Closes its connections."""
         if self._transport is not None:
             self._transport.close()
+
+
+def _refused(response: httpx.Response, body: bytes) -> HothouseError:
+    error = problem_of(response.status_code, body)
+    error.retry_after_s = seconds(response.headers.get("retry-after"))
+    return error
 
 
 def _marked(error: HothouseError, resent: bool) -> HothouseError:
