@@ -36,21 +36,28 @@ impl Fleet {
         match request {
             None => Ok((fleet.make_group(id, spec, asked).await?, Replay::No)),
             Some(request) => {
-                let (told, failures) = tokio::sync::oneshot::channel();
+                let (told, made_now) = tokio::sync::oneshot::channel();
                 let make = async move {
                     let info = fleet.make_group(id, spec, asked).await?;
-                    // Who asks again learns the members only.
-                    drop(told.send(info.failures));
-                    Ok(Made::Group(info.id))
+                    let id = info.id.clone();
+                    // Who asks again learns the members only; a caller that has left learns nothing.
+                    drop(told.send(info));
+                    Ok(Made::Group(id))
                 };
                 let (made, replay) =
                     self.requests().once(tenant.clone(), request, self.tasks(), make).await?;
                 let Made::Group(id) = made else { return Err(FleetError::NoGroup(String::new())) };
-                let mut info = self.group(tenant.as_ref(), &id)?;
-                if replay == Replay::No {
-                    info.failures = failures.await.unwrap_or_default();
+                if let (Replay::No, Ok(info)) = (replay, made_now.await) {
+                    return Ok((info, replay));
                 }
-                Ok((info, replay))
+                match self.group(tenant.as_ref(), &id) {
+                    // None of its members could be had, and it was to be kept all the same.
+                    Err(FleetError::NoGroup(_)) => {
+                        let (members, ended, failures) = (Vec::new(), Vec::new(), Vec::new());
+                        Ok((GroupInfo { id, members, ended, failures }, replay))
+                    }
+                    info => Ok((info?, replay)),
+                }
             }
         }
     }
@@ -117,6 +124,19 @@ impl Fleet {
             })?;
             let spec = SandboxSpec { id: Some(name), ..spec.clone() };
             wanted.push(NewSandbox { spec, pool: None, claimant: claimant.clone() });
+        }
+        if claimant.group.as_ref().is_some_and(|member| member.of == 0) {
+            let made = futures::stream::iter((0..).zip(wanted)).map(|(index, new)| async move {
+                let reserve = || self.node().reserve(vec![new.clone()]);
+                let made =
+                    match self.admission().admit(asked.patience, reserve).await.map(|mut one| one.pop()) {
+                        Ok(Some(reserved)) => reserved.make().await.map_err(FleetError::from),
+                        Ok(None) => Err(SandboxError::ShuttingDown.into()),
+                        Err(error) => Err(error),
+                    };
+                (index, made)
+            });
+            return Ok(made.buffer_unordered(AT_ONCE).collect().await);
         }
         // All of them or none: two groups that each had half of the room would wait for each other.
         let reserved = self.admission().admit(asked.patience, || self.node().reserve(wanted.clone())).await?;

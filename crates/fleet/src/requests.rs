@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hothouse_domain::{GroupId, SandboxId, TenantName};
-use hothouse_sandbox::{Claimant, Node, RequestKey};
+use hothouse_domain::{EndCause, GroupId, SandboxId, TenantName};
+use hothouse_sandbox::{Claimant, Ended, Node, RequestKey};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -62,8 +62,28 @@ impl Requests {
         let requests = Self::default();
         let alive =
             node.all().into_iter().map(|sandbox| (sandbox.id().clone(), sandbox.terms().claimant.clone()));
-        let ended = node.endings().into_iter().map(|ended| (ended.id, ended.claimant));
-        for (id, Claimant { tenant, group, request }) in alive.chain(ended) {
+        // Those that the node ended for their group's sake were no part of one that was made.
+        let whole = |ended: &Ended| {
+            ended
+                .ending
+                .as_ref()
+                .is_some_and(|ending| ending.cause != EndCause::Group || is_deletion(&ending.by))
+        };
+        let ended = node.endings().into_iter().filter(whole).map(|ended| (ended.id, ended.claimant));
+        let all: Vec<(SandboxId, Claimant)> = alive.chain(ended).collect();
+        // A group that was half made has made nothing: who asks again gets it whole.
+        let mut members: HashMap<_, u32> = HashMap::new();
+        for (_, claimant) in &all {
+            if let Some(member) = &claimant.group {
+                *members.entry((claimant.tenant.clone(), member.group.clone())).or_default() += 1;
+            }
+        }
+        for (id, Claimant { tenant, group, request }) in all {
+            if let Some(member) = &group
+                && members.get(&(tenant.clone(), member.group.clone())).is_none_or(|there| *there < member.of)
+            {
+                continue;
+            }
             if let Some(RequestKey { key, body }) = request {
                 let made = group.map_or(Made::Sandbox(id), |member| Made::Group(member.group));
                 // The sender is not needed for what is done.
@@ -140,6 +160,11 @@ impl Requests {
             }
         }
     }
+}
+
+/// A group is ended by whoever deletes it; one that was not made whole by the node, or in its own name.
+fn is_deletion(by: &str) -> bool {
+    by != "node" && !by.starts_with("group ")
 }
 
 impl Known {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use futures::Stream;
-use hothouse_domain::{Capabilities, SandboxId, SandboxInfo, SandboxPhase, SandboxStats, Secret};
+use hothouse_domain::{Capabilities, Ending, SandboxId, SandboxInfo, SandboxPhase, SandboxStats, Secret};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -98,6 +98,8 @@ struct Inner {
     terms: Mutex<Arc<Terms>>,
     /// Set when it has been made.
     created_at: OnceLock<jiff::Timestamp>,
+    /// Set when its end begins.
+    ending: OnceLock<Ending>,
     /// Seconds; set when it has been made.
     create_s: OnceLock<f64>,
     gate: Arc<Gate>,
@@ -150,6 +152,7 @@ impl Sandbox {
             id,
             terms: Mutex::new(Arc::new(terms)),
             created_at: running.as_ref().map_or_else(OnceLock::new, |running| running.created_at().into()),
+            ending: OnceLock::new(),
             create_s: OnceLock::new(),
             gate: Gate::new(phase),
             commands,

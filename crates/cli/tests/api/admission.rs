@@ -276,6 +276,43 @@ async fn a_group_of_a_pool_is_undone_or_kept_as_far_as_it_goes() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_group_to_be_kept_is_what_can_be_had_with_a_key_and_without() -> Result<()> {
+    let server = small().await?;
+    create(&server, &json!({"id": "there"})).await?.expect(201)?;
+    let keep = json!({"count": 3, "on_failure": "keep"});
+    let kept = keyed(&server, "/v1/groups", "k", &keep).await?.expect(201)?.json()?;
+    let (members, failures) = (kept["members"].as_array().context("members")?, kept["failures"].as_array());
+    ensure!(members.len() == 1 && failures.map(Vec::len) == Some(2), "{kept}");
+    let none = keyed(&server, "/v1/groups", "none", &keep).await?.expect(201)?.json()?;
+    ensure!(none["members"] == json!([]) && none["failures"].as_array().map(Vec::len) == Some(3), "{none}");
+    let again = keyed(&server, "/v1/groups", "none", &keep).await?.expect(201)?;
+    ensure!(again.header("idempotency-replayed") == "true" && again.json()?["members"] == json!([]));
+    server.stop().await
+}
+
+#[tokio::test]
+async fn a_group_that_a_killed_server_had_half_made_is_made_whole_when_it_is_asked_for_again() -> Result<()> {
+    let mut server = Server::start().await?;
+    let mut halves = 0;
+    for round in 0..12_u64 {
+        let (key, spec) = (format!("k{round}"), json!({"count": 24}));
+        let asked = keyed(&server, "/v1/groups", &key, &spec);
+        let wait = Duration::from_millis(5 + 7 * round);
+        let answered = tokio::time::timeout(wait, asked).await.is_ok_and(|answer| answer.is_ok());
+        server = server.killed_and_started_again().await?;
+        halves += usize::from(!answered);
+        let whole = keyed(&server, "/v1/groups", &key, &spec).await?.expect(201)?.json()?;
+        let members = whole["members"].as_array().context("members")?;
+        ensure!(members.len() == 24, "round {round}, answered {answered}: {whole}");
+        let id = whole["id"].as_str().context("id")?;
+        server.delete(&format!("/v1/groups/{id}")).await?.expect(200)?;
+        ensure!(count(&server).await? == 0, "and nothing beside it");
+    }
+    ensure!(halves > 0, "no round was cut off");
+    server.stop().await
+}
+
+#[tokio::test]
 async fn no_sandbox_is_made_when_the_machine_is_short_of_memory() -> Result<()> {
     let server = Server::start_with(&["--min-free-memory", "16T"]).await?;
     let refused = create(&server, &json!({})).await?;

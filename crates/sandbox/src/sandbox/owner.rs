@@ -120,6 +120,10 @@ impl Sandbox {
     fn end(&self, forget: impl FnOnce(&Self), asked: Option<Answer>) {
         self.inner.around.owners.remove(&self.terms());
         forget(self);
+        // Whoever hears of it finds that it is gone and its room free.
+        if let Some(ending) = self.inner.ending.get() {
+            self.note(EventKind::Ended { ending: ending.clone() });
+        }
         if let Some((asker, result)) = asked {
             self.answer(asker, result);
         }
@@ -242,7 +246,8 @@ impl Sandbox {
         // Written down before it is begun: a node that comes after a kill makes it good.
         let ended = Ended { id: self.inner.id.clone(), ending: Some(ending.clone()), claimant };
         self.inner.around.endings.note(ended);
-        self.note(EventKind::Ended { ending });
+        // Told when it is over.
+        let _only = self.inner.ending.set(ending);
         self.fail_link("the sandbox was deleted");
         match self.inner.running.write().await.take() {
             Some(running) => Ok(running.destroy().await?),
