@@ -21,9 +21,6 @@ pub const MAX_PRIORITY: i32 = 100;
 /// Requests that may wait at once.
 const MAX_WAITING: usize = 1024;
 
-/// How often the first in the queue looks although nothing was given back.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// How long a request may wait for room.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Patience {
@@ -142,8 +139,8 @@ impl Admission {
             }
             let more = async {
                 if shortage.is_some() {
-                    // Somebody more urgent may come meanwhile, and is then told. Memory comes back without a word.
-                    drop(tokio::time::timeout(LOOK_EVERY, freed.changed()).await);
+                    // The node lives as long as this does. Somebody more urgent may come meanwhile, and is then told.
+                    drop(freed.changed().await);
                 } else {
                     place.turn.notified().await;
                 }
@@ -158,10 +155,9 @@ impl Admission {
     }
 }
 
-/// True when the node may have room in a while. A quota that is used up is its tenant's own affair: were it waited for here,
-/// one tenant at the head of the queue would keep all others from the room that there is.
+/// True when it may be otherwise in a while.
 fn is_shortage(error: &SandboxError) -> bool {
-    error.code() == ErrorCode::CapacityExceeded
+    matches!(error.code(), ErrorCode::CapacityExceeded | ErrorCode::QuotaExceeded)
 }
 
 /// A place in the queue, left when dropped.

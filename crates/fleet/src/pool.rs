@@ -235,8 +235,13 @@ impl Pool {
                     self.contents().hits += 1;
                     return Ok(sandbox);
                 }
-                // No other one would do better, and this one is as good as before.
-                Err(error) if is_of_the_claim(&error) || is_of_the_disk(&error) => {
+                // Another one would not do better.
+                Err(error @ (SandboxError::QuotaUsedUp { .. } | SandboxError::Invalid(_))) => {
+                    self.contents().ready.push_front(sandbox);
+                    return Err(error.into());
+                }
+                // No other one could be written down either, and this one is as good as before.
+                Err(error) if is_of_the_disk(&error) => {
                     self.contents().ready.push_front(sandbox);
                     self.inner.changed.notify_one();
                     return Err(error.into());
@@ -506,11 +511,6 @@ impl Drop for Waiting<'_> {
 fn is_of_the_disk(error: &SandboxError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error, SandboxError::Remember { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
-}
-
-/// What a claim asks for that no sandbox of this pool can be, for this tenant or on this machine.
-fn is_of_the_claim(error: &SandboxError) -> bool {
-    matches!(error, SandboxError::QuotaUsedUp { .. } | SandboxError::Invalid(_) | SandboxError::Limit { .. })
 }
 
 /// A sandbox that may be given to a claim.

@@ -155,8 +155,7 @@ impl SandboxError {
             },
             Self::Create(error) => error.code(),
             Self::Freeze(error) => error.code(),
-            Self::Limit { .. } => ErrorCode::Unsupported,
-            Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,
+            Self::Destroy(_) | Self::Remember { .. } | Self::Limit { .. } => ErrorCode::Internal,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }

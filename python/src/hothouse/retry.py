@@ -77,7 +77,7 @@ def may_repeat(error: HothouseError, repeat: Repeat) -> bool:
     if isinstance(error, ConnectionFailed):
         return repeat is Repeat.SAFE or not error.maybe_received
     if isinstance(error, (LimitExceeded, RateLimited, ShuttingDown)):
-        # Hothouse's own word that it did not act on it. Room is waited for with `wait_s`, in the server's
+        # Hothouse's own word that it did not act on it. Room and quotas are waited for with `wait_s`, in the server's
         # queue: whoever asks again and again is never served before those who wait there.
         return True
     # Without a problem document it comes from something in between, which may have passed the request on.

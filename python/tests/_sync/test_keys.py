@@ -36,7 +36,7 @@ def test_who_has_no_good_key_is_told_so(
             assert [info.id for info in other.sandboxes()] == []
 
 
-def test_a_quota_that_is_used_up_is_said_at_once(keys: Keys, start: Callable[..., Server]) -> None:
+def test_a_quota_is_said_and_waited_for_by_the_server(keys: Keys, start: Callable[..., Server]) -> None:
     key = keys.create("a")
     keys.limit("a", "--quota", "sandboxes=1")
     server = start(*keys.arguments)
