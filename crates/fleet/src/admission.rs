@@ -21,6 +21,9 @@ pub const MAX_PRIORITY: i32 = 100;
 /// Requests that may wait at once.
 const MAX_WAITING: usize = 1024;
 
+/// How often the first in the queue looks although nothing was given back.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// How long a request may wait for room.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Patience {
@@ -55,6 +58,8 @@ pub(crate) struct Admission {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeMap<Place, Arc<Notify>>,
+    /// Requests whose tenant has to give something back first. They stand in nobody's way: the room is not for them yet.
+    aside: usize,
     arrivals: u64,
     /// Times that requests waited until they were admitted, since the server started: how many, and seconds in all.
     waits: (u64, f64),
@@ -89,7 +94,13 @@ impl Admission {
 
     pub(crate) fn info(&self) -> QueueInfo {
         let queue = self.queue();
-        QueueInfo { waiting: queue.waiting.len(), admitted: queue.waits.0, waited_s: queue.waits.1 }
+        let waiting = queue.waiting.len() + queue.aside;
+        QueueInfo { waiting, admitted: queue.waits.0, waited_s: queue.waits.1 }
+    }
+
+    /// True while somebody waits for the node's room.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.queue().waiting.is_empty()
     }
 
     /// Tries until there is room, at most for as long as the caller has patience. Whoever stops waiting leaves the queue.
@@ -99,86 +110,122 @@ impl Admission {
         attempt: impl Fn() -> Result<T, SandboxError>,
     ) -> Result<T, FleetError> {
         let begin = Instant::now();
-        let place = {
-            let mut queue = self.queue();
-            let key = (Reverse(patience.priority), queue.arrivals);
-            let is_first = queue.waiting.first_key_value().is_none_or(|(first, _)| key < *first);
-            if is_first {
-                // Under the lock: nobody who comes later is served before.
-                match attempt() {
-                    Err(error) if is_shortage(&error) && !patience.wait.is_zero() => {}
-                    done => return done.map_err(FleetError::Sandbox),
-                }
-            } else if patience.wait.is_zero() {
-                return Err(FleetError::QueueAhead { waiting: queue.waiting.len() });
-            }
-            if queue.waiting.len() >= MAX_WAITING {
-                return Err(FleetError::QueueFull { limit: MAX_WAITING });
-            }
-            queue.arrivals += 1;
-            let turn = Arc::new(Notify::new());
-            queue.waiting.insert(key, Arc::clone(&turn));
-            WaitingPlace { admission: self, key, turn }
-        };
         let deadline = begin + patience.wait;
         let mut freed = self.node.freed();
+        let mut place =
+            WaitingPlace { admission: self, key: None, stand: Stand::Nowhere, turn: Arc::default() };
         loop {
             freed.mark_unchanged();
-            let mut shortage = None;
-            if place.is_first() {
-                match attempt() {
-                    Err(error) if is_shortage(&error) => shortage = Some(error),
-                    Ok(admitted) => {
+            let stood = place.stand;
+            let refusal = match place.try_now(patience, &attempt) {
+                Ok(admitted) => {
+                    if stood != Stand::Nowhere {
                         let waits = &mut self.queue().waits;
                         waits.0 += 1;
                         waits.1 += begin.elapsed().as_secs_f64();
-                        return Ok(admitted);
                     }
-                    Err(error) => return Err(error.into()),
+                    return Ok(admitted);
                 }
-            }
+                Err(refusal) if place.stand == Stand::Nowhere => return Err(refusal),
+                Err(refusal) => refusal,
+            };
             let more = async {
-                if shortage.is_some() {
-                    // The node lives as long as this does. Somebody more urgent may come meanwhile, and is then told.
-                    drop(freed.changed().await);
-                } else {
-                    place.turn.notified().await;
+                match refusal {
+                    // Whoever is ahead tells when it leaves.
+                    FleetError::QueueAhead { .. } => place.turn.notified().await,
+                    // Somebody more urgent may come meanwhile, and is then told. Memory and quotas come back without a word.
+                    _ => drop(tokio::time::timeout(LOOK_EVERY, freed.changed()).await),
                 }
             };
             if tokio::time::timeout_at(deadline, more).await.is_err() {
-                return Err(match shortage {
-                    Some(error) => error.into(),
-                    None => FleetError::QueueAhead { waiting: self.queue().waiting.len() - 1 },
-                });
+                return Err(refusal);
             }
         }
     }
 }
 
-/// True when it may be otherwise in a while.
-fn is_shortage(error: &SandboxError) -> bool {
-    matches!(error.code(), ErrorCode::CapacityExceeded | ErrorCode::QuotaExceeded)
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// It has not waited yet, or waits no more.
+    Nowhere,
+    InQueue,
+    Aside,
 }
 
 /// A place in the queue, left when dropped.
 struct WaitingPlace<'a> {
     admission: &'a Admission,
-    key: Place,
+    /// Kept when it steps aside: it comes back to where it was.
+    key: Option<Place>,
+    stand: Stand,
     turn: Arc<Notify>,
 }
 
 impl WaitingPlace<'_> {
-    fn is_first(&self) -> bool {
-        self.admission.queue().waiting.first_key_value().is_some_and(|(first, _)| *first == self.key)
+    /// Tries if nobody is ahead. What was refused for now has a place afterwards, if there is patience for that.
+    fn try_now<T>(
+        &mut self,
+        patience: Patience,
+        attempt: impl Fn() -> Result<T, SandboxError>,
+    ) -> Result<T, FleetError> {
+        // Under the lock: nobody who comes later is served before.
+        let mut queue = self.admission.queue();
+        let key = self.key.unwrap_or((Reverse(patience.priority), queue.arrivals));
+        let ahead = queue.waiting.range(..key).count();
+        let (stand, refusal) = if ahead > 0 {
+            (Stand::InQueue, FleetError::QueueAhead { waiting: ahead })
+        } else {
+            match attempt() {
+                Ok(admitted) => {
+                    self.stand_at(&mut queue, Stand::Nowhere);
+                    return Ok(admitted);
+                }
+                Err(error) => match error.code() {
+                    ErrorCode::CapacityExceeded => (Stand::InQueue, error.into()),
+                    ErrorCode::QuotaExceeded => (Stand::Aside, error.into()),
+                    _ => (Stand::Nowhere, error.into()),
+                },
+            }
+        };
+        if patience.wait.is_zero() {
+            return Err(refusal);
+        }
+        if self.stand == Stand::Nowhere && stand != Stand::Nowhere {
+            if queue.waiting.len() + queue.aside >= MAX_WAITING {
+                return Err(FleetError::QueueFull { limit: MAX_WAITING });
+            }
+            queue.arrivals += 1;
+        }
+        self.key = Some(key);
+        self.stand_at(&mut queue, stand);
+        Err(refusal)
+    }
+
+    fn stand_at(&mut self, queue: &mut Queue, stand: Stand) {
+        let Some(key) = self.key.filter(|_| stand != self.stand) else { return };
+        match self.stand {
+            Stand::InQueue => {
+                queue.waiting.remove(&key);
+                if let Some((_, next)) = queue.waiting.first_key_value() {
+                    next.notify_one();
+                }
+            }
+            Stand::Aside => queue.aside -= 1,
+            Stand::Nowhere => {}
+        }
+        match stand {
+            Stand::InQueue => drop(queue.waiting.insert(key, Arc::clone(&self.turn))),
+            Stand::Aside => queue.aside += 1,
+            Stand::Nowhere => {}
+        }
+        self.stand = stand;
     }
 }
 
 impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
         let mut queue = self.admission.queue();
-        queue.waiting.remove(&self.key);
-        if let Some((_, next)) = queue.waiting.first_key_value() {
-            next.notify_one();
-        }
+        self.stand_at(&mut queue, Stand::Nowhere);
     }
 }

@@ -235,13 +235,8 @@ impl Pool {
                     self.contents().hits += 1;
                     return Ok(sandbox);
                 }
-                // Another one would not do better.
-                Err(error @ (SandboxError::QuotaUsedUp { .. } | SandboxError::Invalid(_))) => {
-                    self.contents().ready.push_front(sandbox);
-                    return Err(error.into());
-                }
-                // No other one could be written down either, and this one is as good as before.
-                Err(error) if is_of_the_disk(&error) => {
+                // No other one would do better, and this one is as good as before.
+                Err(error) if is_of_the_claim(&error) || is_of_the_disk(&error) => {
                     self.contents().ready.push_front(sandbox);
                     self.inner.changed.notify_one();
                     return Err(error.into());
@@ -366,7 +361,7 @@ impl Pool {
     fn look(&self) -> Vec<Action> {
         let second = self.second();
         // Room that somebody waits for is not for us.
-        let room = if self.inner.admission.info().waiting > 0 { 0 } else { self.inner.node.room() };
+        let room = if self.inner.admission.is_awaited() { 0 } else { self.inner.node.room() };
         let yields = self.yields().is_some();
         let mut contents = self.contents();
         let version = contents.template.version;
@@ -511,6 +506,11 @@ impl Drop for Waiting<'_> {
 fn is_of_the_disk(error: &SandboxError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error, SandboxError::Remember { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+}
+
+/// What a claim asks for that no sandbox of this pool can be, for this tenant or on this machine.
+fn is_of_the_claim(error: &SandboxError) -> bool {
+    matches!(error, SandboxError::QuotaUsedUp { .. } | SandboxError::Invalid(_) | SandboxError::Limit { .. })
 }
 
 /// A sandbox that may be given to a claim.

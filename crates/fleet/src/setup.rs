@@ -13,9 +13,9 @@ const SHOWN: usize = 400;
 /// Runs the commands one after the other, each once: one that ran before the connection broke is not run again.
 pub(crate) async fn run(setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
     for (index, command) in setup.iter().enumerate() {
-        let exec_id = format!("setup-{index}").parse().ok();
+        let exec_id = format!("setup-{index}").parse().expect("letters, digits and a dash make an id");
         let spec = ExecSpec {
-            exec_id,
+            exec_id: Some(exec_id),
             shell: Some(command.clone()),
             timeout_s: Some(TIMEOUT_S),
             ..ExecSpec::default()

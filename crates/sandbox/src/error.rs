@@ -155,7 +155,8 @@ impl SandboxError {
             },
             Self::Create(error) => error.code(),
             Self::Freeze(error) => error.code(),
-            Self::Destroy(_) | Self::Remember { .. } | Self::Limit { .. } => ErrorCode::Internal,
+            Self::Limit { .. } => ErrorCode::Unsupported,
+            Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }

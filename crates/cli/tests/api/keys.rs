@@ -198,6 +198,22 @@ async fn quotas_and_rates_are_a_tenant_s_own_and_change_while_it_runs() -> Resul
         "{detail}"
     );
     ensure!(!over.header("retry-after").is_empty());
+    // Who is over a quota may wait for it, and nobody else waits behind them.
+    let body = json!({"id": "waited"});
+    let waits = a.post(&server, "/v1/sandboxes?wait_s=60&priority=100", &body);
+    let meanwhile = async {
+        until("one waits", async || {
+            let metrics = admin.get(&server, "/metrics").await?.expect(200)?.bytes;
+            Ok(String::from_utf8(metrics)?.contains("hothouse_queue_waiting 1\n").then_some(()))
+        })
+        .await?;
+        b.post(&server, "/v1/sandboxes", &json!({"id": "others"})).await?.expect(201)?;
+        b.delete(&server, "/v1/sandboxes/others").await?.expect(204)?;
+        a.delete(&server, "/v1/sandboxes/one").await?.expect(204)?;
+        anyhow::Ok(())
+    };
+    let (waited, ()) = tokio::try_join!(waits, meanwhile)?;
+    waited.expect(201)?;
     let never = a.post(&server, "/v1/sandboxes", &json!({"resources": {"cpus": 3}})).await?;
     ensure!(never.problem(400, "invalid_request")?["field"] == "resources.cpus");
     b.post(&server, "/v1/sandboxes", &json!({})).await?.expect(201)?;
@@ -206,7 +222,7 @@ async fn quotas_and_rates_are_a_tenant_s_own_and_change_while_it_runs() -> Resul
     let pool = json!({"name": "p", "template": "py", "min": 1, "max": 1});
     admin.post(&server, "/v1/pools", &pool).await?.expect(201)?;
     a.post(&server, "/v1/pools/p/claim", &json!({})).await?.problem(429, "quota_exceeded")?;
-    a.delete(&server, "/v1/sandboxes/one").await?.expect(204)?;
+    a.delete(&server, "/v1/sandboxes/waited").await?.expect(204)?;
     a.post(&server, "/v1/pools/p/claim", &json!({})).await?.expect(201)?;
 
     keys.hothouse(&["limit", "a", "--requests", "1"]).await?;
