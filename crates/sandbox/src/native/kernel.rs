@@ -62,17 +62,32 @@ struct MountAttr {
 
 /// Mount attributes that we set.
 pub(crate) mod attr {
+    pub(crate) const READ_ONLY: u64 = 0x1;
     pub(crate) const IDMAP: u64 = 0x0010_0000;
+}
+
+/// Which mounts get attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The one that is named.
+    One,
+    /// That and all below it.
+    Tree,
 }
 
 /// Sets attributes of the mount that `mount` refers to; `userns` for [`attr::IDMAP`].
 pub(crate) fn set_mount_attributes(
     mount: BorrowedFd<'_>,
+    reach: Reach,
     attributes: u64,
     userns: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let userns_fd =
         userns.map_or(0, |fd| u64::try_from(fd.as_raw_fd()).expect("descriptors are not negative"));
+    let recursive = match reach {
+        Reach::One => 0,
+        Reach::Tree => libc::AT_RECURSIVE,
+    };
     let args = MountAttr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd };
     // SAFETY: an empty path with AT_EMPTY_PATH and a valid mount_attr of the size given.
     check(unsafe {
@@ -80,7 +95,7 @@ pub(crate) fn set_mount_attributes(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | recursive,
             &raw const args,
             size_of::<MountAttr>(),
         )

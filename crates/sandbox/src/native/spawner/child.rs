@@ -12,7 +12,7 @@ use rustix::mount::{
     MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_move,
     mount_remount, move_mount, unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, chroot};
 use rustix::thread::UnshareFlags;
 
 use super::proc_mask::Masks;
@@ -24,8 +24,13 @@ use crate::native::{cgroup, kernel, packet};
 /// what the guest needs to start programs as other users of the sandbox. All of it counts inside only.
 const CAPABILITIES: u64 = 0b1_1111_1011;
 
+/// Where the image's layers go until the overlays have them.
+const LAYERS: &str = "/l";
 /// Where the sandbox's root is put together.
 const ROOT: &str = "/s/r";
+/// The writable store, and the root in it.
+const STORE: &str = "/s";
+const ROOT_IN_STORE: &str = "r";
 /// Where `/proc` and `/dev` are prepared before there is a root.
 const PROC: &str = "/p";
 const DEV: &str = "/d";
@@ -33,7 +38,7 @@ const DEV: &str = "/d";
 /// Files that any process of a sandbox may hold open.
 const OPEN_FILES: u64 = 4096;
 
-/// Tells the child to go on; idmapped layers come with it, in the order of the plan's layers.
+/// Tells the child to go on; copies of its layers come with it, in the order of the plan's layers.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Go {
     /// How many descriptors come with it. Also keeps the packet from being empty, which means the other side is gone.
@@ -83,27 +88,23 @@ fn prepare(plan: &Plan<'_>, reserved: &mut [OwnedFd]) -> Result<CString, Step> {
     cgroup::enter(&plan.doors.enter).map_err(at("entering the control groups"))?;
     // Now, not with the clone: the group that we are in becomes the root of what the sandbox sees.
     separate(UnshareFlags::NEWCGROUP).map_err(at("making a cgroup namespace"))?;
-    mount_proc(plan.masks)?;
+    let settings = mount_proc(plan.masks)?;
     // Read-only, as the template is.
     mount_bind_recursive("/dev", DEV).map_err(at("copying the devices"))?;
-    let idmapped = wait_for_go(plan.go)?;
+    let trees = wait_for_go(plan.go)?;
     if plan.privilege == Privilege::Root {
         kernel::drop_groups().map_err(at("dropping supplementary groups"))?;
     }
     kernel::become_root_inside().map_err(at("becoming root of the user namespace"))?;
-    mount_files(plan, &idmapped)?;
+    mount_files(plan, &trees)?;
     mount_terminals(plan.privilege)?;
     mount_move(PROC, format!("{ROOT}/proc")).map_err(at("placing /proc"))?;
     mount_move(DEV, format!("{ROOT}/dev")).map_err(at("placing /dev"))?;
-    limit_shared_memory(plan.order.limits.memory_bytes);
+    limit_shared_memory(&settings, plan.order.limits.memory_bytes);
     let host_name: String = plan.order.id.chars().take(63).collect();
     rustix::system::sethostname(host_name.as_bytes()).map_err(at("setting the host name"))?;
 
-    chdir(ROOT).map_err(at("entering the root"))?;
-    pivot_root(".", ".").map_err(at("pivot_root"))?;
-    unmount(".", UnmountFlags::DETACH).map_err(at("leaving the old root"))?;
-    chdir("/").map_err(at("entering the root"))?;
-
+    enter_root()?;
     if let Some(workdir) = &plan.order.workdir {
         make_workdir(workdir)?;
     }
@@ -120,6 +121,19 @@ fn prepare(plan: &Plan<'_>, reserved: &mut [OwnedFd]) -> Result<CString, Step> {
     CString::new(id).map_err(at("naming the sandbox"))
 }
 
+/// Makes the writable store the root of the mount namespace, and its directory of the finished root ours.
+///
+/// Not `pivot_root`: it looks at each process of the machine, while it holds their lock. What that would detach, the
+/// store covers here: nobody without `CAP_SYS_ADMIN` over this namespace can take it off, and nothing in a sandbox has
+/// that, nor `CAP_SYS_CHROOT` to leave its root. What is outside of it is the sandbox's own upper layer. No layer is
+/// mounted there any more, and none can be written to where it is.
+fn enter_root() -> Result<(), Step> {
+    chdir(STORE).map_err(at("entering the writable store"))?;
+    mount_move(".", "/").map_err(at("making the writable store the root"))?;
+    chroot(ROOT_IN_STORE).map_err(at("entering the root"))?;
+    chdir("/").map_err(at("entering the root"))
+}
+
 fn wait_for_go(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Step> {
     match packet::receive::<Go>(socket, &mut [0; 64]).map_err(at("waiting for the id map"))? {
         Some((go, layers)) if go.layers == layers.len() => Ok(layers),
@@ -132,14 +146,17 @@ fn wait_for_go(socket: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Step> {
 }
 
 /// The writable store, and the overlays on top of the image's layers.
-fn mount_files(plan: &Plan<'_>, idmapped: &[OwnedFd]) -> Result<(), Step> {
-    for (number, tree) in idmapped.iter().enumerate() {
-        move_mount(tree, "", CWD, format!("/l/{number}"), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+fn mount_files(plan: &Plan<'_>, trees: &[OwnedFd]) -> Result<(), Step> {
+    // A mount of our own to have them on: the one that we were born with cannot be taken off.
+    mount_bind(LAYERS, LAYERS).map_err(at("making a place for layers"))?;
+    for (number, tree) in trees.iter().enumerate() {
+        move_mount(tree, "", CWD, format!("{LAYERS}/{number}"), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(at("placing a layer"))?;
     }
-    let directory = |layer: u32| match plan.layers.iter().position(|&l| l == layer) {
-        Some(number) if !idmapped.is_empty() => format!("/l/{number}"),
-        Some(_) | None => format!("/images/{layer}"),
+    let directory = |layer: &u32| {
+        let number = plan.layers.iter().position(|l| l == layer);
+        let number = number.ok_or_else(|| at("naming the layers")(io::Error::other("one did not come")))?;
+        Ok(format!("{LAYERS}/{number}"))
     };
     let limits = &plan.order.limits;
     // Some inodes are ours: the roots of the upper and work directories.
@@ -154,7 +171,7 @@ fn mount_files(plan: &Plan<'_>, idmapped: &[OwnedFd]) -> Result<(), Step> {
         let (upper, work) = (format!("/s/u{number}"), format!("/s/w{number}"));
         make_directory(&upper, 0o755)?;
         make_directory(&work, 0o700)?;
-        let lower: Vec<String> = overlay.layers.iter().map(|&layer| directory(layer)).collect();
+        let lower: Vec<String> = overlay.layers.iter().map(directory).collect::<Result<_, Step>>()?;
         let options = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lower.join(":"));
         let options = CString::new(options).map_err(at("describing the overlay"))?;
         let target = format!("{ROOT}{}", overlay.target.trim_end_matches('/'));
@@ -166,7 +183,8 @@ fn mount_files(plan: &Plan<'_>, idmapped: &[OwnedFd]) -> Result<(), Step> {
             }
         }
     }
-    Ok(())
+    // The overlays have mounts of their own.
+    unmount(LAYERS, UnmountFlags::DETACH).map_err(at("taking off the layers"))
 }
 
 /// Makes a directory of the image's root that may exist; every component is a real directory afterwards, or this fails:
@@ -197,10 +215,17 @@ fn make_directory(path: &str, mode: u32) -> Result<(), Step> {
     mkdirat(CWD, path, Mode::from_raw_mode(mode)).map_err(at(format!("making {path}")))
 }
 
-/// A `/proc` of the sandbox's own PID namespace, without what tells of the machine.
-fn mount_proc(masks: &Masks) -> Result<(), Step> {
+/// A `/proc` of the sandbox's own PID namespace, without what tells of the machine. Gives its settings, which can be
+/// written through this descriptor alone.
+fn mount_proc(masks: &Masks) -> Result<OwnedFd, Step> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", PROC, "proc", flags, None).map_err(at("mounting /proc"))?;
+    let settings = rustix::fs::open(
+        format!("{PROC}/sys"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(at("opening /proc/sys"))?;
     for (cover, name) in &masks.covered {
         mount_bind(*cover, format!("{PROC}/{name}")).map_err(at(format!("masking /proc/{name}")))?;
     }
@@ -210,7 +235,7 @@ fn mount_proc(masks: &Masks) -> Result<(), Step> {
         mount_bind(&path, &path).map_err(step())?;
         mount_remount(&path, MountFlags::BIND | MountFlags::RDONLY | flags, "").map_err(step())?;
     }
-    Ok(())
+    Ok(settings)
 }
 
 /// Terminals and shared memory of its own.
@@ -227,10 +252,19 @@ fn mount_terminals(privilege: Privilege) -> Result<(), Step> {
 }
 
 /// System V shared memory outlives its makers, so its total stays below the memory limit.
-fn limit_shared_memory(memory_bytes: u64) {
+///
+/// `settings` is of the sandbox's own `/proc`. In one that lives on, such as the spawner's, each sandbox's setting would
+/// stay in the kernel's cache under the same name, and looking it up take longer with each.
+fn limit_shared_memory(settings: &OwnedFd, memory_bytes: u64) {
     let pages = (memory_bytes / 2 / 4096).to_string();
+    let set = || -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let limit = rustix::fs::openat(settings, "kernel/shmall", flags, Mode::empty())?;
+        rustix::io::write(limit, pages.as_bytes())?;
+        Ok(())
+    };
     // Where the kernel keeps this setting to the machine's own root, the memory limit alone bounds it.
-    drop(std::fs::write("/proc/sys/kernel/shmall", pages));
+    drop(set());
 }
 
 /// 0, 1, 2: nothing. 3: the listener. 4: the OOM counter. All else is closed by exec.

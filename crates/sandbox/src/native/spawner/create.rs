@@ -158,14 +158,14 @@ impl Spawner {
         for name in ["uid_map", "gid_map"] {
             fs::write(format!("/proc/{pid}/{name}"), &map).map_err(at(format!("writing {name}")))?;
         }
-        let mut trees = Vec::new();
-        if self.world.idmap.is_ok() {
-            let userns =
-                File::open(format!("/proc/{pid}/ns/user")).map_err(at("opening the user namespace"))?.into();
-            for &layer in layers {
-                trees.push(self.world.idmapped(layer, &userns)?);
+        let userns = match self.world.idmap {
+            Ok(()) => {
+                let userns = File::open(format!("/proc/{pid}/ns/user"));
+                Some(userns.map_err(at("opening the user namespace"))?.into())
             }
-        }
+            Err(_) => None,
+        };
+        let trees = self.world.copies(layers, userns.as_ref())?;
         let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
         packet::send(line.as_fd(), &Go { layers: trees.len() }, &trees).map_err(at("sending the child off"))
     }

@@ -8,14 +8,20 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::native::kernel;
+
+/// Settings that are made through one `/proc` before it is replaced.
+const SETTINGS_OF_A_PROC: u32 = 64;
 
 /// Ready namespaces.
 #[derive(Debug)]
 pub(super) struct Pool {
     ready: VecDeque<OwnedFd>,
+    settings: Settings,
     /// Made ahead when there are fewer.
     wanted: usize,
     /// Taken back only while there are fewer.
@@ -25,7 +31,7 @@ pub(super) struct Pool {
 impl Pool {
     /// An empty pool that makes `wanted` ahead and keeps at most `most`.
     pub(super) fn new(wanted: usize, most: usize) -> Self {
-        Self { ready: VecDeque::new(), wanted, most }
+        Self { ready: VecDeque::new(), settings: Settings::default(), wanted, most }
     }
 
     /// True when a refill would do nothing.
@@ -36,7 +42,7 @@ impl Pool {
     /// Makes one namespace if the pool is short of them.
     pub(super) fn refill_one(&mut self) -> io::Result<()> {
         if !self.is_full() {
-            let made = make()?;
+            let made = make(&mut self.settings)?;
             self.ready.push_back(made);
         }
         Ok(())
@@ -45,7 +51,9 @@ impl Pool {
     /// Moves the spawner into a namespace for the next child to inherit.
     pub(super) fn enter(&mut self) -> io::Result<()> {
         // make() leaves us inside the new one.
-        let Some(namespace) = self.ready.pop_front() else { return make().map(drop) };
+        let Some(namespace) = self.ready.pop_front() else {
+            return make(&mut self.settings).map(drop);
+        };
         Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 
@@ -77,13 +85,47 @@ fn is_untouched() -> io::Result<bool> {
 }
 
 /// A fresh namespace with its loopback up; the caller ends up inside it.
-fn make() -> io::Result<OwnedFd> {
+fn make(settings: &mut Settings) -> io::Result<OwnedFd> {
     unshare_network()?;
     kernel::loopback_up()?;
     // Nothing else can bind here, so every port is free for any user of the sandbox.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+    settings.set("sys/net/ipv4/ip_unprivileged_port_start", "0")?;
     // Its own root may use ping without raw sockets.
     Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// A `/proc` to change settings through, mounted nowhere.
+///
+/// The kernel's cache keeps a setting of each living namespace under the same name of the same `/proc`, and every look
+/// goes through all of them: with thousands of sandboxes, one long-lived `/proc` would take longer than all the rest of
+/// a create.
+#[derive(Debug, Default)]
+struct Settings {
+    proc: Option<OwnedFd>,
+    used: u32,
+}
+
+impl Settings {
+    fn set(&mut self, path: &str, value: &str) -> io::Result<()> {
+        if self.used.is_multiple_of(SETTINGS_OF_A_PROC) {
+            // A user's own root may not mount one; it has the machine's.
+            self.proc = detached_proc().ok();
+        }
+        self.used = self.used.wrapping_add(1);
+        let Some(proc) = &self.proc else { return fs::write(format!("/proc/{path}"), value) };
+        let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(file, value.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn detached_proc() -> rustix::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 #[expect(unsafe_code, reason = "rustix marks unshare unsafe because of CLONE_FILES, which is not used here")]

@@ -1,11 +1,13 @@
 //! The spawner's own small world: a mount namespace that holds little, so that copying it for each sandbox is cheap.
 //!
 //! ```text
-//! /images/N   a registered layer          /s      where a child mounts its file system
-//! /l/N        where a child puts layers   /dev    the devices of every sandbox
+//! /l/N        where a child puts layers   /s      where a child mounts its file system
 //! /proc       fully visible, or the kernel refuses a child a /proc of its own
-//! /empty      an empty directory                 /p, /d  where a child prepares its /proc and /dev
+//! /empty      an empty directory          /dev    the devices of every sandbox
+//! /p, /d      where a child prepares its /proc and /dev
 //! ```
+//!
+//! Beside it is the *shelf*, a copy of it that has the registered layers at `/images/N`: no child ever has a copy of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +22,7 @@ use rustix::mount::{
 use rustix::process::pivot_root;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::native::kernel::{Cloned, attr, clone_process, exit_child, set_mount_attributes};
+use crate::native::kernel::{Cloned, Reach, attr, clone_process, exit_child, set_mount_attributes};
 
 /// At most so many layers in one sandbox.
 pub(super) const MAX_LAYERS: usize = 64;
@@ -50,12 +52,14 @@ pub(super) enum Privilege {
     User,
 }
 
-/// The spawner's two mount namespaces.
+/// The spawner's mount namespaces.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) privilege: Privilege,
     /// All that the machine has mounted: layers are taken from here.
     machine: OwnedFd,
+    /// The registered layers.
+    shelf: OwnedFd,
     /// The small one, which we live in.
     small: OwnedFd,
     layers: u32,
@@ -110,41 +114,64 @@ impl World {
         unmount(".", UnmountFlags::DETACH).map_err(at("leaving the machine's root"))?;
         std::env::set_current_dir("/").map_err(at("entering the small root"))?;
         let small = open_ns()?;
-        Ok(Self { privilege, machine, small, layers: 0, idmap })
+        separate(UnshareFlags::NEWNS).map_err(at("making a third mount namespace"))?;
+        let shelf = open_ns()?;
+        enter(&small)?;
+        Ok(Self { privilege, machine, shelf, small, layers: 0, idmap })
     }
 
     /// Makes a directory of the machine a layer; gives its number.
     pub(super) fn register(&mut self, path: &str) -> Result<u32, Step> {
-        let enter = |ns: &OwnedFd| {
-            move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Mount))
-                .map_err(at("changing mount namespace"))
-        };
-        enter(&self.machine)?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, path, flags)
-            // In a user namespace, mounts below ours may not be left out.
-            .or_else(|_| open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE))
-            .map_err(at(format!("opening layer {path}")));
-        enter(&self.small)?;
-        let tree = tree?;
         let number = self.layers;
+        let tree = self.within(&self.machine, || {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            open_tree(CWD, path, flags)
+                // In a user namespace, mounts below ours may not be left out.
+                .or_else(|_| open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE))
+                .map_err(at(format!("opening layer {path}")))
+        })?;
+        // Of no use to an overlay, which never writes to them; a second lock on what lies below a sandbox's root.
+        set_mount_attributes(tree.as_fd(), Reach::Tree, attr::READ_ONLY, None)
+            .map_err(at(format!("making layer {path} read-only")))?;
         let target = format!("/images/{number}");
-        mkdir(&target)?;
-        move_mount(&tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(at(format!("mounting layer {path}")))?;
+        self.within(&self.shelf, || {
+            mkdir(&target)?;
+            move_mount(&tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .map_err(at(format!("mounting layer {path}")))
+        })?;
         self.layers += 1;
         Ok(number)
     }
 
-    /// A detached copy of a layer whose owners are mapped by `userns`.
-    pub(super) fn idmapped(&self, layer: u32, userns: &OwnedFd) -> Result<OwnedFd, Step> {
+    /// Detached copies of layers, whose owners are mapped by `userns` where there is one.
+    pub(super) fn copies(&self, layers: &[u32], userns: Option<&OwnedFd>) -> Result<Vec<OwnedFd>, Step> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree =
-            open_tree(CWD, format!("/images/{layer}"), flags).map_err(at("copying a layer's mount"))?;
-        set_mount_attributes(tree.as_fd(), attr::IDMAP, Some(userns.as_fd()))
-            .map_err(at("idmapping a layer"))?;
-        Ok(tree)
+        let copy = |&layer: &u32| {
+            let path = format!("/images/{layer}");
+            let tree = open_tree(CWD, &path, flags)
+                .or_else(|_| open_tree(CWD, &path, flags | OpenTreeFlags::AT_RECURSIVE))
+                .map_err(at("copying a layer's mount"))?;
+            if let Some(userns) = userns {
+                set_mount_attributes(tree.as_fd(), Reach::One, attr::IDMAP, Some(userns.as_fd()))
+                    .map_err(at("idmapping a layer"))?;
+            }
+            Ok(tree)
+        };
+        self.within(&self.shelf, || layers.iter().map(copy).collect())
     }
+
+    /// Does something in another mount namespace.
+    fn within<T>(&self, namespace: &OwnedFd, what: impl FnOnce() -> Result<T, Step>) -> Result<T, Step> {
+        enter(namespace)?;
+        let done = what();
+        enter(&self.small)?;
+        done
+    }
+}
+
+fn enter(namespace: &OwnedFd) -> Result<(), Step> {
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+        .map_err(at("changing mount namespace"))
 }
 
 /// Idmaps a copy of /usr by a user namespace made for the purpose.
@@ -169,7 +196,7 @@ fn try_idmap(privilege: Privilege) -> Result<(), String> {
         fs::write(format!("/proc/{pid}/gid_map"), "0 268435456 65536")?;
         let userns: OwnedFd = File::open(format!("/proc/{pid}/ns/user"))?.into();
         let tree = open_tree(CWD, "/usr", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        set_mount_attributes(tree.as_fd(), attr::IDMAP, Some(userns.as_fd()))
+        set_mount_attributes(tree.as_fd(), Reach::One, attr::IDMAP, Some(userns.as_fd()))
     };
     let outcome = attempt().map_err(|e| format!("the kernel or the file system of /usr cannot idmap: {e}"));
     let child = rustix::process::Pid::from_raw(pid).expect("a PID is positive");
@@ -182,7 +209,7 @@ fn try_idmap(privilege: Privilege) -> Result<(), String> {
 /// Fills the small root on a fresh tmpfs at `base`.
 fn build(base: &str, privilege: Privilege) -> Result<(), Step> {
     let nothing = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("tmpfs", base, "tmpfs", nothing, c"mode=755,size=1m,nr_inodes=8192")
+    mount("tmpfs", base, "tmpfs", nothing, c"mode=755,size=4m,nr_inodes=65536")
         .map_err(at("mounting the small root"))?;
     for name in ["images", "l", "s", "p", "d", "dev", "proc", "empty"] {
         mkdir(&format!("{base}/{name}"))?;

@@ -43,6 +43,8 @@ fn denied() -> Vec<libc::c_long> {
         libc::SYS_mount_setattr,
         OPEN_TREE_ATTR,
         libc::SYS_pivot_root,
+        // The root of a sandbox is a directory of its store: a second one inside would be a way out of it.
+        libc::SYS_chroot,
         libc::SYS_setns,
         // The keyring is not namespaced by process.
         libc::SYS_keyctl,
