@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ending::Ending;
-use crate::id::{GroupId, PoolName, SandboxId, TenantName};
+use crate::id::{GroupId, PoolName, SandboxId, SnapshotId, TenantName};
+use crate::sandbox::ImageRef;
 
 /// Something that happened to a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -43,6 +44,16 @@ pub enum EventKind {
     Frozen,
     /// They run again.
     Thawed,
+    /// A snapshot of its files was taken.
+    Snapshotted {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// It was set back: its files are those of `image`, and no process of before is left.
+    Restored {
+        /// What it is made of now.
+        image: ImageRef,
+    },
     /// Its guest is gone; it is there until it is deleted.
     Died {
         /// Why.
@@ -65,6 +76,8 @@ impl EventKind {
             Self::Claimed => "claimed",
             Self::Frozen => "frozen",
             Self::Thawed => "thawed",
+            Self::Snapshotted { .. } => "snapshotted",
+            Self::Restored { .. } => "restored",
             Self::Died { .. } => "died",
             Self::Ended { .. } => "ended",
         }

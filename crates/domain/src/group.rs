@@ -8,6 +8,7 @@ use crate::id::{GroupId, PoolName, SandboxId};
 use crate::pool::ClaimSpec;
 use crate::problem::{Invalid, Problem};
 use crate::sandbox::{SandboxInfo, SandboxSpec};
+use crate::snapshot::check_fork_claim;
 
 /// The most members of a group.
 pub const MAX_MEMBERS: u32 = 1024;
@@ -35,10 +36,13 @@ pub struct GroupSpec {
     /// What each member is made from; the default sandbox when neither this nor `pool` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSpec>,
+    /// The sandbox of which the members are forks: its files as they are now, and what it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fork_of: Option<SandboxId>,
     /// The pool from which the members are claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
-    /// What is bound to each member that is claimed.
+    /// What is bound to each member that is claimed or forked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimSpec>,
     /// What becomes of it when not every member can be had.
@@ -66,8 +70,14 @@ impl GroupSpec {
             }
             sandbox.validate().map_err(|invalid| within("sandbox", invalid))?;
         }
+        if self.fork_of.is_some() && (self.sandbox.is_some() || self.pool.is_some()) {
+            return Err(Invalid::new("fork_of", "excludes sandbox and pool; give one of them"));
+        }
         match &self.claim {
-            Some(_) if self.pool.is_none() => Err(Invalid::new("claim", "needs a pool to claim from")),
+            Some(claim) if self.fork_of.is_some() => check_fork_claim(claim),
+            Some(_) if self.pool.is_none() => {
+                Err(Invalid::new("claim", "needs a pool to claim from, or fork_of"))
+            }
             Some(claim) => claim.validate().map_err(|invalid| within("claim", invalid)),
             None => Ok(()),
         }

@@ -132,6 +132,10 @@ id!(
     GroupId
 );
 id!(
+    /// Names the frozen files of a sandbox.
+    SnapshotId
+);
+id!(
     /// Names whom API keys, sandboxes and quotas belong to.
     TenantName
 );

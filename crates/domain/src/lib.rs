@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod shell;
 pub mod signal;
+pub mod snapshot;
 pub mod stats;
 pub mod template;
 
@@ -28,7 +29,9 @@ pub use ending::{EndCause, Ending};
 pub use event::{Event, EventKind};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
 pub use group::{EndedMany, EndedMember, Failed, GroupInfo, GroupSpec, OnFailure};
-pub use id::{ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, TemplateName, TenantName};
+pub use id::{
+    ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName, TenantName,
+};
 pub use lease::Lease;
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
@@ -36,5 +39,8 @@ pub use resources::{ResourceChange, Resources};
 pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
 pub use secret::Secret;
 pub use signal::Signal;
+pub use snapshot::{
+    Afterwards, Change, Diff, Difference, ForkSpec, Holds, RestoreSpec, SnapshotInfo, SnapshotSpec,
+};
 pub use stats::{NodeStats, SandboxStats, Taken};
 pub use template::{TemplateInfo, TemplateSpec};

@@ -96,6 +96,14 @@ pub enum ErrorCode {
     GroupNotFound,
     /// A group with this id exists already.
     GroupExists,
+    /// No snapshot has this id.
+    SnapshotNotFound,
+    /// A snapshot with this id exists already.
+    SnapshotExists,
+    /// Sandboxes are made of the snapshot.
+    SnapshotInUse,
+    /// The sandbox was set back to an earlier state while the request was under way.
+    SandboxRestored,
     /// The image is not known, not readable or not safe.
     ImageInvalid,
     /// A command of the template's setup failed.
@@ -127,9 +135,13 @@ impl ErrorCode {
             | Self::TemplateNotFound
             | Self::PoolNotFound
             | Self::GroupNotFound
+            | Self::SnapshotNotFound
             | Self::FileNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::SandboxExists
+            | Self::SnapshotExists
+            | Self::SnapshotInUse
+            | Self::SandboxRestored
             | Self::SandboxFrozen
             | Self::ExecConflict
             | Self::ExecFinished
@@ -194,6 +206,10 @@ impl ErrorCode {
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::GroupNotFound => "group_not_found",
             Self::GroupExists => "group_exists",
+            Self::SnapshotNotFound => "snapshot_not_found",
+            Self::SnapshotExists => "snapshot_exists",
+            Self::SnapshotInUse => "snapshot_in_use",
+            Self::SandboxRestored => "sandbox_restored",
             Self::ImageInvalid => "image_invalid",
             Self::SetupFailed => "setup_failed",
             Self::CreateFailed => "create_failed",

@@ -11,7 +11,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::capability::Capabilities;
 use crate::capacity::{Amounts, check_needs};
-use crate::id::{GroupId, SandboxId, TenantName, check_name};
+use crate::id::{GroupId, SandboxId, SnapshotId, TenantName, check_name};
 use crate::lease::Lease;
 use crate::pool::PoolPlace;
 use crate::problem::Invalid;
@@ -36,14 +36,19 @@ pub enum ImageRef {
     Host,
     /// `dir:/path`: a plain root file system in a directory of the node. It is only ever read.
     Directory(String),
+    /// `snapshot:ID`: the files of another sandbox, as they were when the snapshot was taken.
+    Snapshot(SnapshotId),
 }
 
 impl PartialSchema for ImageRef {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(host|dir:/.*)$"));
-        text.description(Some("Where the root file system comes from: `host` or `dir:/absolute/path`."))
-            .build()
-            .into()
+        let text =
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(host|dir:/.*|snapshot:.+)$"));
+        text.description(Some(
+            "Where the root file system comes from: `host`, `dir:/absolute/path` or `snapshot:ID`.",
+        ))
+        .build()
+        .into()
     }
 }
 
@@ -55,14 +60,20 @@ impl TryFrom<String> for ImageRef {
         if text == "host" {
             return Ok(Self::Host);
         }
+        if let Some(id) = text.strip_prefix("snapshot:") {
+            let id =
+                id.parse().map_err(|e| Invalid::new("image", format!("snapshot: needs an id, which {e}")))?;
+            return Ok(Self::Snapshot(id));
+        }
         match text.strip_prefix("dir:") {
             Some(path) if path.starts_with('/') && path.len() <= MAX_PATH && !path.contains('\0') => {
                 Ok(Self::Directory(path.to_owned()))
             }
             Some(_) => Err(Invalid::new("image", "dir: needs an absolute path, e.g. dir:/srv/rootfs")),
-            None => {
-                Err(Invalid::new("image", format!("{text:?} is not known; use host or dir:/absolute/path")))
-            }
+            None => Err(Invalid::new(
+                "image",
+                format!("{text:?} is not known; use host, dir:/absolute/path or snapshot:ID"),
+            )),
         }
     }
 }
@@ -85,6 +96,7 @@ impl fmt::Display for ImageRef {
         match self {
             Self::Host => f.write_str("host"),
             Self::Directory(path) => write!(f, "dir:{path}"),
+            Self::Snapshot(id) => write!(f, "snapshot:{id}"),
         }
     }
 }
@@ -147,23 +159,26 @@ impl SandboxSpec {
         if let Some(workdir) = &self.workdir {
             check_path("workdir", workdir)?;
         }
-        if self.labels.len() > MAX_LABELS {
-            return Err(Invalid::new(
-                "labels",
-                format!("has {} entries; at most {MAX_LABELS}", self.labels.len()),
-            ));
-        }
-        for (name, value) in &self.labels {
-            check_name(name).map_err(|e| Invalid::new(format!("labels.{}", brief(name)), e.to_string()))?;
-            if value.len() > 256 {
-                return Err(Invalid::new(
-                    format!("labels.{name}"),
-                    format!("has {} bytes; at most 256", value.len()),
-                ));
-            }
-        }
-        Ok(())
+        check_labels(&self.labels)
     }
+}
+
+/// Checks names and values of labels.
+///
+/// # Errors
+/// [`Invalid`] names the label.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if labels.len() > MAX_LABELS {
+        return Err(Invalid::new("labels", format!("has {} entries; at most {MAX_LABELS}", labels.len())));
+    }
+    for (name, value) in labels {
+        check_name(name).map_err(|e| Invalid::new(format!("labels.{}", brief(name)), e.to_string()))?;
+        if value.len() > 256 {
+            let reason = format!("has {} bytes; at most 256", value.len());
+            return Err(Invalid::new(format!("labels.{name}"), reason));
+        }
+    }
+    Ok(())
 }
 
 /// Checks names and values of environment variables.

@@ -20,7 +20,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn claimant(&self) -> Claimant {
+    pub(crate) fn claimant(&self) -> Claimant {
         Claimant { tenant: self.tenant.clone(), group: None, request: self.request.clone() }
     }
 }
@@ -59,7 +59,7 @@ impl Fleet {
         self.once(asked, async move { pool.claim(claim, claimant, patience).await }).await
     }
 
-    async fn once(
+    pub(crate) async fn once(
         &self,
         asked: Asked,
         make: impl Future<Output = Result<Sandbox, FleetError>> + Send + 'static,

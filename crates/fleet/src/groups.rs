@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 use hothouse_domain::{
-    ClaimSpec, EndCause, EndedMany, EndedMember, Failed, GroupId, GroupInfo, GroupSpec, OnFailure,
+    ClaimSpec, EndCause, EndedMany, EndedMember, Failed, GroupId, GroupInfo, GroupSpec, OnFailure, SandboxId,
     SandboxSpec, TenantName,
 };
 use hothouse_sandbox::{Claimant, End, Ended, Member, NewSandbox, Node, Sandbox, SandboxError};
@@ -66,7 +66,7 @@ impl Fleet {
         if self.has_group(asked.tenant.as_ref(), &id) {
             return Err(FleetError::GroupExists(id));
         }
-        let GroupSpec { id: _, count, sandbox, pool, claim, on_failure } = spec;
+        let GroupSpec { id: _, count, sandbox, fork_of, pool, claim, on_failure } = spec;
         let whole = match on_failure {
             OnFailure::Undo => count,
             OnFailure::Keep => 0,
@@ -76,12 +76,21 @@ impl Fleet {
             Claimant { tenant: asked.tenant.clone(), group: Some(member), request: asked.request.clone() };
         // Dropped unfinished, the group is undone: nobody would ever know of its members.
         let half = HalfMade { fleet: self.clone(), group: Some((asked.tenant.clone(), id.clone())) };
-        let outcomes = match pool {
-            Some(pool) => {
+        let outcomes = match (pool, fork_of) {
+            (Some(pool), _) => {
                 let claims = (0..count).map(|_| (claim.clone().unwrap_or_default(), claimant.clone()));
                 self.claim_members(&pool, claims, &asked).await?
             }
-            None => self.make_members(&id, count, &sandbox.unwrap_or_default(), &claimant, &asked).await?,
+            (None, Some(origin)) => {
+                let origin = self.origin(&origin, asked.tenant.as_ref())?;
+                // Copied once, and held until every member holds it.
+                let files = self.node().files_of(&origin).await?;
+                let spec = self.node().fork_spec(&origin, &files, claim.unwrap_or_default())?;
+                self.make_members(&id, count, &spec, &claimant, &asked).await?
+            }
+            (None, None) => {
+                self.make_members(&id, count, &sandbox.unwrap_or_default(), &claimant, &asked).await?
+            }
         };
         let (mut members, mut failures) = (Vec::new(), Vec::new());
         for (index, outcome) in outcomes {
@@ -103,6 +112,15 @@ impl Fleet {
             .collect();
         let members = members.iter().map(Sandbox::info).collect();
         Ok(GroupInfo { id, members, ended: Vec::new(), failures })
+    }
+
+    /// The sandbox that is to be forked, if it is this tenant's.
+    fn origin(&self, id: &SandboxId, tenant: Option<&TenantName>) -> Result<Sandbox, FleetError> {
+        let sandbox = self.node().get(id)?;
+        if tenant.is_some() && sandbox.terms().claimant.tenant.as_ref() != tenant {
+            return Err(SandboxError::NotFound(id.to_string()).into());
+        }
+        Ok(sandbox)
     }
 
     async fn make_members(

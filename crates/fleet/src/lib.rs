@@ -17,6 +17,7 @@ mod creation;
 mod demand;
 mod error;
 mod fleet;
+mod forks;
 mod groups;
 pub mod plan;
 mod pool;

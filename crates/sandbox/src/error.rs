@@ -1,6 +1,9 @@
 //! Why an operation on a sandbox failed.
 
-use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId, TenantName};
+use std::io;
+use std::path::PathBuf;
+
+use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId, SnapshotId, TenantName};
 use hothouse_guest::message::GuestErrorCode;
 
 use crate::endings::Endings;
@@ -100,7 +103,7 @@ pub enum SandboxError {
         /// Which.
         id: SandboxId,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// It keeps the limits that it has.
     #[error("setting the limits of sandbox {id}: {reason}")]
@@ -110,6 +113,14 @@ pub enum SandboxError {
         /// Why.
         reason: String,
     },
+    /// It was set back to an earlier state meanwhile.
+    #[error(
+        "sandbox {0} was restored while the request was under way; what it did is gone with the state before"
+    )]
+    Restored(SandboxId),
+    /// Something about a snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -157,6 +168,8 @@ impl SandboxError {
             Self::Freeze(error) => error.code(),
             Self::Limit { .. } => ErrorCode::Unsupported,
             Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,
+            Self::Restored(_) => ErrorCode::SandboxRestored,
+            Self::Snapshot(error) => error.code(),
             Self::ShuttingDown => ErrorCode::ShuttingDown,
         }
     }
@@ -170,6 +183,55 @@ impl SandboxError {
                 Problem { ending: Some((**ending).clone()), ..Problem::new(self.code(), self.to_string()) }
             }
             other => Problem::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+/// Why an operation on a snapshot failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// No snapshot has this id.
+    #[error("no snapshot {0}; `hothouse snapshot ls` lists those that there are")]
+    NotFound(String),
+    /// A snapshot with this id exists.
+    #[error("snapshot {0} exists already; delete it or choose another id")]
+    Exists(SnapshotId),
+    /// Sandboxes are made of it.
+    #[error("{sandboxes} sandboxes are made of snapshot {id}; delete them first")]
+    InUse {
+        /// Which.
+        id: SnapshotId,
+        /// How many.
+        sandboxes: u32,
+    },
+    /// Its files could not be read, written or removed.
+    #[error("{path}: {source}")]
+    Files {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The sandbox's files could not be copied; nothing is left of the snapshot.
+    #[error("taking a snapshot of sandbox {id}: {reason}")]
+    Copy {
+        /// Which sandbox.
+        id: SandboxId,
+        /// Which step failed, and why.
+        reason: String,
+    },
+}
+
+impl SnapshotError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound(_) => ErrorCode::SnapshotNotFound,
+            Self::Exists(_) => ErrorCode::SnapshotExists,
+            Self::InUse { .. } => ErrorCode::SnapshotInUse,
+            Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::NoSpace,
+            Self::Files { .. } | Self::Copy { .. } => ErrorCode::Internal,
         }
     }
 }

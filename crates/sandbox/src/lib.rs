@@ -19,14 +19,16 @@ mod phase;
 mod pressure;
 mod registry;
 pub mod sandbox;
+pub mod snapshot;
 pub mod stream;
 mod terms;
 
 pub use endings::{End, Ended};
-pub use error::SandboxError;
+pub use error::{SandboxError, SnapshotError};
 pub use events::Events;
 pub use node::{NewSandbox, Node, NodeOptions, NodeStartError, Reserved};
 pub use sandbox::Sandbox;
+pub use snapshot::SnapshotUse;
 pub use stream::{ExecEvent, ExecStream, FileReader, OutputChunk, OutputName};
 pub use terms::{Claimant, Member, RequestKey, Terms};
 

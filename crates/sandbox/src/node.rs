@@ -1,5 +1,7 @@
 //! The sandboxes of one machine.
 
+mod snapshots;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,6 +182,7 @@ impl Node {
             let sandbox = node.adopt(running, terms);
             ended.extend(node.ending(sandbox.id()).map(|ending| (sandbox, ending)));
         }
+        node.inner.around.backend.snapshots().sweep();
         for (sandbox, ending) in ended {
             node.make_good(sandbox, ending);
         }
@@ -225,6 +228,9 @@ impl Node {
         let death = running.death();
         let (sandbox, commands) = Sandbox::adopted(running, terms, Arc::clone(&self.inner.around));
         tracing::info!(sandbox = %sandbox.id(), "adopted");
+        if let Err(error) = sandbox.take_image(&sandbox.terms()) {
+            tracing::error!(sandbox = %sandbox.id(), %error, "it lives, but others cannot be made of what it is made of");
+        }
         let demand = sandbox.terms().demand();
         self.inner.registry.adopt(sandbox.id().clone(), sandbox.clone(), demand);
         self.inner.around.owners.add(&sandbox.terms());
@@ -307,6 +313,7 @@ impl Node {
             let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
             let demand = terms.demand();
             let (sandbox, commands) = Sandbox::new(id.clone(), terms, Arc::clone(&self.inner.around));
+            sandbox.take_image(&sandbox.terms())?;
             entries.push((id, sandbox.clone(), demand));
             reserved.push((sandbox, commands));
         }

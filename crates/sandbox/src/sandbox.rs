@@ -7,6 +7,7 @@ mod leases;
 mod owner;
 mod requests;
 mod shells;
+mod snapshots;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -22,9 +23,12 @@ use crate::lease::Owners;
 use crate::link::{LinkCache, LinkPlace};
 use crate::native::{NativeBackend, Running};
 use crate::phase::Gate;
+use crate::snapshot::SnapshotUse;
 use crate::terms::Terms;
 
 pub(crate) use owner::{Command, Origin};
+
+pub(crate) use snapshots::NewSnapshot;
 
 pub(crate) use requests::{Attempt, cut_short, strange, unexpected};
 
@@ -109,6 +113,8 @@ struct Inner {
     link: LinkPlace,
     /// Told when its guest says nothing though it was asked.
     silence: Arc<Notify>,
+    /// The snapshot that it is made of.
+    image_use: Mutex<Option<SnapshotUse>>,
     /// Told when it was claimed with a lease.
     leased: Notify,
     /// One connects, the others wait for its link.
@@ -159,6 +165,7 @@ impl Sandbox {
             running: tokio::sync::RwLock::new(running),
             link: Arc::new(Mutex::new(None)),
             silence: Arc::new(Notify::new()),
+            image_use: Mutex::new(None),
             leased: Notify::new(),
             connecting: tokio::sync::Mutex::new(()),
             around,

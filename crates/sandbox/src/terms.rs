@@ -61,15 +61,8 @@ impl Terms {
     /// # Errors
     /// [`Invalid`] names what breaks a rule.
     pub(crate) fn claimed(&self, claim: ClaimSpec, claimant: Claimant) -> Result<Self, Invalid> {
-        let ClaimSpec { env, secrets, labels, resources, lease, files: _ } = claim;
         let mut terms = self.clone();
-        terms.spec.env.extend(env);
-        terms.spec.secrets.extend(secrets);
-        if let Some(change) = resources {
-            terms.spec.resources = change.over(&terms.spec.resources)?;
-        }
-        terms.spec.labels.extend(labels);
-        terms.spec.lease = lease.or(&terms.spec.lease);
+        bind(&mut terms.spec, claim)?;
         terms.claimant = claimant;
         terms.leased_ms = boottime_ms();
         if let Some(place) = &mut terms.pool {
@@ -89,6 +82,19 @@ impl Terms {
     pub fn is_waiting(&self) -> bool {
         self.pool.as_ref().is_some_and(|place| place.claim != Claim::Claimed)
     }
+}
+
+/// Puts what a claim binds over what a sandbox is made with; its files are for somebody else.
+pub(crate) fn bind(spec: &mut SandboxSpec, claim: ClaimSpec) -> Result<(), Invalid> {
+    let ClaimSpec { env, secrets, labels, resources, lease, files: _ } = claim;
+    spec.env.extend(env);
+    spec.secrets.extend(secrets);
+    if let Some(change) = resources {
+        spec.resources = change.over(&spec.resources)?;
+    }
+    spec.labels.extend(labels);
+    spec.lease = lease.or(&spec.lease);
+    Ok(())
 }
 
 /// Milliseconds since the machine started, those in which it slept included.

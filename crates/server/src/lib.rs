@@ -32,6 +32,7 @@ mod router;
 mod sandboxes;
 mod server;
 mod shells;
+mod snapshots;
 mod span;
 mod stats;
 mod streams;

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, stats,
-    templates, terminal,
+    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, snapshots,
+    stats, templates, terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -29,6 +29,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "execs", description = "Commands in a sandbox"),
         (name = "shells", description = "Live shells that keep their directory and variables"),
         (name = "files", description = "Files of a sandbox"),
+        (name = "snapshots", description = "The files of sandboxes, frozen, forked and set back"),
         (name = "templates", description = "What pools make sandboxes from"),
         (name = "pools", description = "Sandboxes that are ready before anybody asks"),
         (name = "groups", description = "Sandboxes that are made together and ended together"),
@@ -42,6 +43,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         shells::open, shells::list, shells::run, shells::interrupt, shells::close,
         files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
         archives::download, archives::upload, archives::patch,
+        snapshots::create, snapshots::fork, snapshots::restore, snapshots::list, snapshots::get, snapshots::delete,
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
         groups::create, groups::list, groups::get, groups::delete,

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post, put};
 use crate::app::App;
 use crate::{
     archives, events, execs, files, groups, health, metrics, openapi, owners, pools, problem, sandboxes,
-    shells, span, stats, templates, terminal,
+    shells, snapshots, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -43,6 +43,11 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/pools/{pool_name}/drain",
     "/v1/groups",
     "/v1/groups/{group_id}",
+    "/v1/sandboxes/{sandbox_id}/snapshot",
+    "/v1/sandboxes/{sandbox_id}/fork",
+    "/v1/sandboxes/{sandbox_id}/restore",
+    "/v1/snapshots",
+    "/v1/snapshots/{snapshot_id}",
     "/v1/templates",
     "/v1/templates/{template_name}",
     "/v1/events",
@@ -84,6 +89,11 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/sandboxes/{sandbox_id}/files/rename", post(files::rename))
         .route("/v1/sandboxes/{sandbox_id}/archive", get(archives::download).put(archives::upload))
         .route("/v1/sandboxes/{sandbox_id}/patch", post(archives::patch))
+        .route("/v1/sandboxes/{sandbox_id}/snapshot", post(snapshots::create))
+        .route("/v1/sandboxes/{sandbox_id}/fork", post(snapshots::fork))
+        .route("/v1/sandboxes/{sandbox_id}/restore", post(snapshots::restore))
+        .route("/v1/snapshots", get(snapshots::list))
+        .route("/v1/snapshots/{snapshot_id}", get(snapshots::get).delete(snapshots::delete))
         .route("/v1/templates", get(templates::list))
         .route(
             "/v1/templates/{template_name}",

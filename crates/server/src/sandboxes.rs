@@ -149,7 +149,7 @@ pub(crate) async fn delete_many(
     Ok(json_response(StatusCode::OK, &app.fleet.end_many(sandboxes, &deleted_by(&caller)).await))
 }
 
-fn deleted_by(caller: &Caller) -> End {
+pub(crate) fn deleted_by(caller: &Caller) -> End {
     End { by: caller.name(), ..End::deleted() }
 }
 

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use hothouse_domain::{ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, TemplateName};
+use hothouse_domain::{
+    ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
+};
 use hothouse_sandbox::{Sandbox, SandboxError};
 
 use crate::app::App;
@@ -27,6 +29,9 @@ pub(crate) struct AtTemplate(pub(crate) TemplateName);
 
 /// The id of a group in the path, which may not exist.
 pub(crate) struct AtGroup(pub(crate) GroupId);
+
+/// The id of a snapshot in the path, which may not exist.
+pub(crate) struct AtSnapshot(pub(crate) SnapshotId);
 
 /// The name of an owner in the path, who may have no sandbox.
 pub(crate) struct AtOwner(pub(crate) OwnerName);
@@ -96,6 +101,13 @@ impl FromRequestParts<App> for AtGroup {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "group_id").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtSnapshot {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "snapshot_id").await.map(Self)
     }
 }
 

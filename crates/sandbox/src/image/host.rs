@@ -131,7 +131,7 @@ pub(super) fn prepare(images: &Path, idmapped: bool) -> io::Result<Image> {
     Ok(Image { overlays, directories: DIRECTORIES.map(str::to_owned).to_vec() })
 }
 
-fn path_text(path: &Path) -> io::Result<String> {
+pub(super) fn path_text(path: &Path) -> io::Result<String> {
     // A colon separates layers in the options of a mount.
     match path.to_str() {
         Some(text) if !text.contains([':', ',', '\\']) => Ok(text.to_owned()),

@@ -10,6 +10,7 @@ use std::path::Path;
 use hothouse_domain::ImageRef;
 
 use crate::native::CreateError;
+use crate::snapshot::SnapshotStore;
 
 /// A root file system, ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +37,30 @@ impl ImageStore {
     }
 
     /// The image behind a reference.
-    pub(crate) fn resolve(&self, reference: &ImageRef) -> Result<Image, CreateError> {
+    pub(crate) fn resolve(
+        &self,
+        reference: &ImageRef,
+        snapshots: &SnapshotStore,
+    ) -> Result<Image, CreateError> {
+        let unusable = |reason| CreateError::Image { image: reference.to_string(), reason };
         match reference {
             ImageRef::Host => Ok(self.host.clone()),
-            ImageRef::Directory(path) => directory::inspect(path)
-                .map_err(|reason| CreateError::Image { image: reference.to_string(), reason }),
+            ImageRef::Directory(path) => directory::inspect(path).map_err(unusable),
+            ImageRef::Snapshot(id) => {
+                let (image, layers) = snapshots.layers(id).map_err(|e| unusable(e.to_string()))?;
+                if matches!(image, ImageRef::Snapshot(_)) {
+                    return Err(unusable("is a change of another snapshot; it was damaged".to_owned()));
+                }
+                let mut image = self.resolve(&image, snapshots)?;
+                if layers.len() != image.overlays.len() {
+                    let (has, wants) = (layers.len(), image.overlays.len());
+                    return Err(unusable(format!("has {has} layers for the {wants} overlays of its image")));
+                }
+                for ((_, lower), layer) in image.overlays.iter_mut().zip(layers) {
+                    lower.insert(0, host::path_text(&layer).map_err(|e| unusable(e.to_string()))?);
+                }
+                Ok(image)
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum LinkError {
     Lost(String),
     /// The sandbox was frozen before the guest answered.
     Frozen,
+    /// The sandbox was set back to an earlier state before the guest answered.
+    Restored,
     /// The guest has too many streams of ours.
     TooManyStreams,
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,7 @@ use super::{
     packet, process,
 };
 use crate::image::{Image, ImageStore};
+use crate::snapshot::SnapshotStore;
 use crate::terms::Terms;
 
 /// How long the spawner may take to come up.
@@ -48,9 +50,10 @@ pub struct Adopted {
 /// The native backend of this machine.
 #[derive(Debug)]
 pub struct NativeBackend {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     capabilities: Capabilities,
-    images: ImageStore,
+    pub(super) images: ImageStore,
+    pub(super) snapshots: Arc<SnapshotStore>,
     /// Held as long as the backend lives: a home has one.
     _lock: std::fs::File,
     /// Ends with the backend.
@@ -162,6 +165,14 @@ impl Spawner {
         }
     }
 
+    /// No sandbox will be made of this layer any more.
+    async fn forget_layer(&self, path: &str) -> io::Result<()> {
+        match self.layers.lock().await.remove(path) {
+            Some(layer) => self.send(&Order::Unregister { layer }, None).await,
+            None => Ok(()),
+        }
+    }
+
     /// The number of a layer, which is registered the first time.
     async fn layer(&self, path: &str) -> Result<u32, String> {
         let mut layers = self.layers.lock().await;
@@ -189,7 +200,7 @@ fn watch_socket(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Takes the lock of a home. One that has just been closed is waited for.
-async fn take_lock(home: &std::path::Path) -> Result<std::fs::File, String> {
+async fn take_lock(home: &Path) -> Result<std::fs::File, String> {
     let path = home.join("native.lock");
     let file = std::fs::File::create(&path).map_err(|e| format!("making {}: {e}", path.display()))?;
     let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
@@ -221,7 +232,7 @@ fn first_ticket() -> Ticket {
 }
 
 /// Short and the same for the same home: names control groups.
-fn instance_of(home: &std::path::Path) -> String {
+fn instance_of(home: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let home = std::fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
     format!("hh{:012x}", super::stable_hash(home.as_os_str().as_bytes()) & 0xffff_ffff_ffff)
@@ -257,7 +268,7 @@ impl Inner {
     }
 
     /// Listens for a sandbox's end from now on.
-    fn remember(&self, body: &Body) -> watch::Sender<Option<String>> {
+    pub(super) fn remember(&self, body: &Body) -> watch::Sender<Option<String>> {
         let new = || Alive { body: body.clone(), death: watch::Sender::new(None) };
         lock(&self.alive).entry(body.key).or_insert_with(new).death.clone()
     }
@@ -270,6 +281,12 @@ impl Inner {
                 first
             });
         }
+    }
+
+    /// No sandbox will be made of this layer any more.
+    pub(super) async fn forget_layer(&self, path: &str) -> Result<(), String> {
+        let spawner = self.spawner().await?;
+        spawner.forget_layer(path).await.map_err(|e| format!("telling the spawner: {e}"))
     }
 
     /// Hands reports to those who wait for them, until the spawner ends; then starts another.
@@ -319,6 +336,7 @@ impl Inner {
             | Report::Created { ticket, .. }
             | Report::Failed { ticket, .. }
             | Report::Limited { ticket }
+            | Report::Copied { ticket, .. }
             | Report::Destroyed { ticket, .. } => *ticket,
         };
         if let Report::Created { body, .. } = &report {
@@ -425,9 +443,12 @@ impl NativeBackend {
             .await
             .map_err(|e| NativeStartError(format!("preparing images: {e}")))?
             .map_err(|e| NativeStartError(format!("preparing images: {e}")))?;
+        let (snapshots, discarded) = SnapshotStore::open(&inner.options.home, inner.directory.path())
+            .map_err(|e| NativeStartError(format!("opening snapshots: {e}")))?;
         let mut listener = tokio::task::JoinSet::new();
         listener.spawn(Arc::clone(&inner).listen(spawner));
-        let backend = Self { inner, capabilities, images, _lock: lock, _listener: listener };
+        listener.spawn(Arc::clone(&inner).remove_discarded(discarded));
+        let backend = Self { inner, capabilities, images, snapshots, _lock: lock, _listener: listener };
         // A job's own backend makes its first sandbox in a moment and hears the same then.
         if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
             let tried = backend.try_out().await;
@@ -491,17 +512,8 @@ impl NativeBackend {
         let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
-        let image = self.images.resolve(&spec.image)?;
-        let spawner = inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
-        let order = self.order(id, spec, &image, &spawner).await?;
-        let listener = inner.directory.make(id).map_err(|e| step("making its directory", e.to_string()))?;
-        let created = spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await;
-        drop(listener);
-        let body = match created {
-            Ok(Report::Created { body, .. }) => body,
-            Ok(other) => return Err(self.give_up(id, step("asking the spawner", format!("{other:?}")))),
-            Err(reason) => return Err(self.give_up(id, step("spawning", reason))),
-        };
+        let made = self.make_body(id, spec, || inner.directory.make(id)).await;
+        let body = made.map_err(|error| self.give_up(id, error))?;
         let death = inner.remember(&body);
         let running = Running {
             backend: Arc::clone(inner),
@@ -521,6 +533,26 @@ impl NativeBackend {
             return Err(error);
         }
         Ok(running)
+    }
+
+    /// Has the spawner make a sandbox whose guest listens on the socket that `listener` makes.
+    pub(super) async fn make_body(
+        &self,
+        id: &SandboxId,
+        spec: &SandboxSpec,
+        listener: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> Result<Body, CreateError> {
+        let step =
+            |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
+        let image = self.images.resolve(&spec.image, &self.snapshots)?;
+        let spawner = self.inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
+        let order = self.order(id, spec, &image, &spawner).await?;
+        let listener = listener().map_err(|e| step("making its directory", e.to_string()))?;
+        match spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await {
+            Ok(Report::Created { body, .. }) => Ok(body),
+            Ok(other) => Err(step("asking the spawner", format!("{other:?}"))),
+            Err(reason) => Err(step("spawning", reason)),
+        }
     }
 
     async fn order(
@@ -582,7 +614,24 @@ impl NativeBackend {
             let State { terms, created_at, body, .. } = state;
             adopted.alive.push((Running { backend, id, body, created_at, origin, death }, terms));
         }
+        for place in inner.directory.all_beside().unwrap_or_default() {
+            self.sweep_beside(&place).await;
+        }
         inner.sweep_half_made().await;
         adopted
+    }
+
+    /// Ends a body that was about to take a sandbox's place, or had lost it, when the last node was killed.
+    async fn sweep_beside(&self, place: &Path) {
+        if let Ok(state) = self.inner.directory.load_at(place)
+            && self.is_alive(&state)
+            && let Err(reason) =
+                self.inner.ask(|ticket| Order::Destroy { ticket, body: state.body }, None).await
+        {
+            tracing::error!(path = %place.display(), reason, "ending a body that has no place");
+        }
+        if let Err(error) = self.inner.directory.remove_at(place) {
+            tracing::error!(path = %place.display(), %error, "removing the directory of a body that has no place");
+        }
     }
 }

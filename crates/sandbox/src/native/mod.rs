@@ -18,6 +18,7 @@ mod packet;
 mod process;
 mod running;
 mod runtime;
+mod snapshots;
 mod spawner;
 mod state;
 mod wire;

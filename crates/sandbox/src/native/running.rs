@@ -196,6 +196,12 @@ impl Running {
     /// # Errors
     /// [`DestroyError`] names what is left.
     pub async fn destroy(self) -> Result<(), DestroyError> {
+        let place = self.backend.directory.of(&self.id);
+        self.destroy_at(&place).await
+    }
+
+    /// [`destroy`](Self::destroy) where its directory is in this place.
+    pub(super) async fn destroy_at(self, place: &std::path::Path) -> Result<(), DestroyError> {
         let failed = |reason: String| DestroyError { id: self.id.clone(), reason };
         let body = self.body.clone();
         // Forgotten first: its end is no death.
@@ -213,7 +219,7 @@ impl Running {
         // Its guest is gone, so nobody needs the directory, whatever else is left.
         self.backend
             .directory
-            .remove(&self.id)
+            .remove_at(place)
             .map_err(|e| failed(format!("removing its directory: {e}")))?;
         leftover.map_or(Ok(()), |left| Err(failed(left)))
     }

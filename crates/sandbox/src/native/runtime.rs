@@ -20,6 +20,7 @@ use rustix::fs::statfs;
 
 use super::process;
 use super::state::StateDirectory;
+use crate::snapshot::FORKS;
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
 const TMPFS: i64 = 0x0102_1994;
@@ -81,6 +82,8 @@ pub(super) fn close(home: &Path, target: &Path) {
 
 /// Removes a place in memory if no sandbox is in it; what stays of it is swept by the next node of this user.
 fn discard(target: &Path) -> bool {
+    // It stays where something is in it, and so does what it is in.
+    drop(fs::remove_dir(target.join(FORKS)));
     match fs::remove_dir(target) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return false,
         Ok(()) | Err(_) => {}
@@ -173,6 +176,10 @@ fn sweep(memory: &Path) {
             if !alive {
                 drop(directory.remove(&id));
             }
+        }
+        // Nobody is left who is made of them.
+        if directory.ids().is_ok_and(|ids| ids.is_empty()) {
+            drop(fs::remove_dir_all(target.join(FORKS)));
         }
         discard(&target);
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! $HOTHOUSE_HOME/sandboxes/<id>/guest.sock   the guest listens here
 //! $HOTHOUSE_HOME/sandboxes/<id>/state.json   written once, when the guest runs
+//! $HOTHOUSE_HOME/sandboxes/.beside-<id>-…/   the same of a body that takes, or has lost, that place
 //! ```
 
 use std::fs;
@@ -11,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use hothouse_domain::SandboxId;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ const SOCKET: &str = "guest.sock";
 const STATE: &str = "state.json";
 /// Stays only where the process was killed while it replaced the state.
 const NEXT_STATE: &str = "state.json.next";
+/// Begins the names of what is beside sandboxes; no id begins so.
+const BESIDE: &str = ".beside-";
 /// Connections that may wait for the guest to accept them.
 const BACKLOG: i32 = 256;
 
@@ -72,19 +75,51 @@ impl StateDirectory {
         self.path.join(id.as_str())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A place beside that of a sandbox, for the body that is to take it; no id leads there.
+    pub(super) fn beside(&self, id: &SandboxId) -> PathBuf {
+        self.path.join(format!("{BESIDE}{id}-{}", uuid::Uuid::new_v4().simple()))
+    }
+
+    /// What was beside sandboxes when the last node was killed: bodies that nobody needs any more.
+    pub(super) fn all_beside(&self) -> io::Result<Vec<PathBuf>> {
+        let is_beside =
+            |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(BESIDE.as_bytes());
+        Ok(fs::read_dir(&self.path)?
+            .filter_map(Result::ok)
+            .filter(is_beside)
+            .map(|entry| entry.path())
+            .collect())
+    }
+
     /// Makes a sandbox's directory and the socket that its guest will listen on.
     pub(super) fn make(&self, id: &SandboxId) -> io::Result<OwnedFd> {
-        let dir = self.of(id);
-        fs::create_dir(&dir)?;
-        listen(&dir).inspect_err(|_| {
+        self.make_at(&self.of(id))
+    }
+
+    pub(super) fn make_at(&self, dir: &Path) -> io::Result<OwnedFd> {
+        fs::create_dir(dir)?;
+        listen(dir).inspect_err(|_| {
             // The error that is reported is the first one.
-            drop(fs::remove_dir_all(&dir));
+            drop(fs::remove_dir_all(dir));
         })
     }
 
     pub(super) fn save(&self, id: &SandboxId, state: &State) -> io::Result<()> {
+        self.save_at(&self.of(id), state)
+    }
+
+    pub(super) fn save_at(&self, dir: &Path, state: &State) -> io::Result<()> {
         let text = serde_json::to_vec(state)?;
-        fs::write(self.of(id).join(STATE), text)
+        fs::write(dir.join(STATE), text)
+    }
+
+    /// Puts what is in `place` where the sandbox is, and the other way round: whoever looks finds the one or the other.
+    pub(super) fn exchange(&self, id: &SandboxId, place: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, place, CWD, self.of(id), RenameFlags::EXCHANGE)?)
     }
 
     /// Writes another state over one that may be read at any moment: whoever reads it finds the old one or the new one.
@@ -96,19 +131,26 @@ impl StateDirectory {
     }
 
     pub(super) fn load(&self, id: &SandboxId) -> io::Result<State> {
-        let text = fs::read(self.of(id).join(STATE))?;
+        self.load_at(&self.of(id))
+    }
+
+    pub(super) fn load_at(&self, dir: &Path) -> io::Result<State> {
+        let text = fs::read(dir.join(STATE))?;
         Ok(serde_json::from_slice(&text)?)
     }
 
     pub(super) fn remove(&self, id: &SandboxId) -> io::Result<()> {
-        let dir = self.of(id);
+        self.remove_at(&self.of(id))
+    }
+
+    pub(super) fn remove_at(&self, dir: &Path) -> io::Result<()> {
         for name in [SOCKET, STATE, NEXT_STATE] {
             match fs::remove_file(dir.join(name)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 Ok(()) | Err(_) => {}
             }
         }
-        match fs::remove_dir(&dir) {
+        match fs::remove_dir(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }

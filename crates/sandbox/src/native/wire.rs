@@ -62,6 +62,13 @@ pub(crate) struct CreateOrder {
     pub(crate) limits: Limits,
 }
 
+/// Where a sandbox's files are copied to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopyOrder {
+    /// For each overlay, an empty directory, and the directory whose content comes first.
+    pub(crate) layers: Vec<(String, Option<String>)>,
+}
+
 /// A sandbox's process and kernel objects, enough to find and end it in a later life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Body {
@@ -105,6 +112,16 @@ pub(crate) enum Order {
         body: Body,
         limits: Limits,
     },
+    /// What the sandbox has written is copied to directories of the machine.
+    Copy {
+        ticket: Ticket,
+        body: Body,
+        order: CopyOrder,
+    },
+    /// A layer is used no more. No answer.
+    Unregister {
+        layer: u32,
+    },
     /// A sandbox that is being destroyed takes long: its CPU limit is lifted. No answer.
     Hasten {
         key: Ticket,
@@ -143,6 +160,12 @@ pub(crate) enum Report {
     },
     Limited {
         ticket: Ticket,
+    },
+    /// What differs from the image was copied.
+    Copied {
+        ticket: Ticket,
+        bytes: u64,
+        entries: u64,
     },
     /// `leftover` names what could not be removed.
     Destroyed {

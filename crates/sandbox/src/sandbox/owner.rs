@@ -3,14 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use hothouse_domain::{EndCause, EventKind, SandboxPhase};
+use hothouse_domain::{EndCause, EventKind, ImageRef, SandboxPhase};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Sandbox;
 use super::leases::LeaseTimer;
+use super::snapshots::NewSnapshot;
 use crate::endings::{End, Ended};
 use crate::error::SandboxError;
 use crate::link::{LinkError, SWEEP_EVERY, locked};
+use crate::snapshot::SnapshotUse;
 
 /// How long a freeze waits for the guest to read the requests that were sent before.
 const READ_WITHIN: Duration = Duration::from_secs(1);
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     Freeze(Asker),
     Thaw(Asker),
     Destroy(End, Asker),
+    Snapshot(Box<NewSnapshot>, oneshot::Sender<Result<SnapshotUse, SandboxError>>),
+    /// To this image, or to that which it is made of.
+    Restore(Option<Box<(ImageRef, SnapshotUse)>>, Asker),
     /// The node ends and leaves the sandbox alive.
     Leave,
 }
@@ -49,6 +54,8 @@ type Answer = (Asker, Result<(), SandboxError>);
 /// What the owner does after a command.
 enum Then {
     GoOn,
+    /// It has another body, of whose death this tells.
+    Watch(watch::Receiver<Option<String>>),
     /// Nothing more; the sandbox lives on without it.
     Leave,
     /// Nothing more; the sandbox is gone. Who asked is told once it is forgotten too, so that it does not find it again.
@@ -111,6 +118,12 @@ impl Sandbox {
             let Some(command) = command else { return };
             match Box::pin(self.obey(command)).await {
                 Then::GoOn => {}
+                Then::Watch(other) => {
+                    death = other;
+                    // The spawner that made it is its parent.
+                    looks = None;
+                    lease.set(self.due());
+                }
                 Then::Leave => return,
                 Then::Forget(asked) => return self.end(forget, asked),
             }
@@ -119,6 +132,7 @@ impl Sandbox {
 
     fn end(&self, forget: impl FnOnce(&Self), asked: Option<Answer>) {
         self.inner.around.owners.remove(&self.terms());
+        self.let_image_go();
         forget(self);
         // Whoever hears of it finds that it is gone and its room free.
         if let Some(ending) = self.inner.ending.get() {
@@ -181,6 +195,23 @@ impl Sandbox {
                 let result = self.destroy(end).await;
                 Then::Forget(Some((done, result)))
             }
+            Command::Snapshot(new, done) => {
+                // Without anybody to hear of it, one that passes is gone again.
+                if let Err(Err(error)) = done.send(self.snapshot_now(*new).await) {
+                    tracing::warn!(sandbox = %self.inner.id, %error, "a snapshot failed whose caller has left");
+                }
+                Then::GoOn
+            }
+            Command::Restore(image, done) => match self.restore_now(image.map(|image| *image)).await {
+                Ok(death) => {
+                    self.answer(done, Ok(()));
+                    Then::Watch(death)
+                }
+                Err(error) => {
+                    self.answer(done, Err(error));
+                    Then::GoOn
+                }
+            },
             Command::Leave => {
                 self.fail_link("the node is shutting down");
                 // The backend finds it again by what is on disk.
@@ -338,7 +369,7 @@ impl Sandbox {
         SandboxError::gone(&self.inner.id, &self.inner.around.endings)
     }
 
-    fn note(&self, kind: EventKind) {
+    pub(super) fn note(&self, kind: EventKind) {
         self.inner.around.events.note(&self.inner.id, &self.terms(), kind);
     }
 

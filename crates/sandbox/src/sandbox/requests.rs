@@ -61,7 +61,7 @@ impl Sandbox {
                         message: "1024 requests are under way in this sandbox, its limit".to_owned(),
                     });
                 }
-                Err(LinkError::Closed | LinkError::Lost(_) | LinkError::Frozen) => {}
+                Err(LinkError::Closed | LinkError::Lost(_) | LinkError::Frozen | LinkError::Restored) => {}
             }
         }
         Err(self.lost("connections to its guest do not last".to_owned()).await)
@@ -168,6 +168,7 @@ impl Sandbox {
     pub(crate) fn failed(&self, error: LinkError) -> Attempt {
         match error {
             LinkError::Frozen => Attempt::Final(SandboxError::Frozen(self.inner.id.clone())),
+            LinkError::Restored => Attempt::Final(SandboxError::Restored(self.inner.id.clone())),
             LinkError::Lost(reason) => Attempt::Lost(reason),
             LinkError::Closed => Attempt::Lost("the connection was closed".to_owned()),
             LinkError::TooManyStreams => Attempt::Lost("too many streams".to_owned()),

@@ -104,8 +104,10 @@ impl Spawner {
         let mut note = [0; 128 * 8];
         while rustix::io::read(&self.signals, &mut note).is_ok_and(|n| n > 0) {}
         while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
-            if let Some(key) = self.children.remove(&pid.as_raw_nonzero().get()) {
-                self.ended(key, status);
+            let pid = pid.as_raw_nonzero().get();
+            match self.children.remove(&pid) {
+                Some(key) => self.ended(key, status),
+                None => self.copier_ended(pid, &how(status)),
             }
         }
     }

@@ -11,6 +11,7 @@
 //! live on; the next spawner is told of them (`Adopt`) and ends them through pidfds instead of as their parent.
 
 mod child;
+mod copier;
 mod create;
 mod life;
 mod network;
@@ -18,6 +19,7 @@ mod proc_mask;
 mod root;
 mod seccomp;
 mod stock;
+mod tree;
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +30,7 @@ use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 
 use self::child::Fallback;
+use self::copier::Copier;
 use self::life::{Sandbox, Stage};
 use self::proc_mask::Masks;
 use self::root::{Privilege, Step, World, at};
@@ -75,6 +78,8 @@ struct Spawner {
     sandboxes: HashMap<Ticket, Sandbox>,
     /// The sandbox of each child that is not reaped yet, by PID.
     children: HashMap<i32, Ticket>,
+    /// Processes that copy files out of sandboxes, by PID.
+    copiers: HashMap<i32, Copier>,
     /// Sandboxes that are alive and not our children.
     adopted: Vec<Ticket>,
     /// Where in `adopted` to look next.
@@ -134,6 +139,7 @@ impl Spawner {
                 stock,
                 sandboxes: HashMap::new(),
                 children: HashMap::new(),
+                copiers: HashMap::new(),
                 adopted: Vec::new(),
                 next_look: 0,
                 when_orphaned: arguments.when_orphaned,
@@ -248,6 +254,12 @@ impl Spawner {
             Order::Adopt { body } => self.adopt(body),
             Order::Destroy { ticket, body } => self.destroy(ticket, &body),
             Order::Limit { ticket, body, limits } => self.limit(ticket, &body, &limits),
+            Order::Copy { ticket, body, order } => {
+                if let Err(step) = self.copy(ticket, &body, &order) {
+                    self.report(&failed(ticket, &step));
+                }
+            }
+            Order::Unregister { layer } => self.world.unregister(layer),
             Order::Hasten { key } => self.hasten(key),
         }
     }

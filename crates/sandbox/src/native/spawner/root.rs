@@ -160,6 +160,22 @@ impl World {
         self.within(&self.shelf, || layers.iter().map(copy).collect())
     }
 
+    /// Takes a layer off the shelf that no sandbox will be made of any more; those that are made of it keep it.
+    pub(super) fn unregister(&self, layer: u32) {
+        let path = format!("/images/{layer}");
+        let taken = self.within(&self.shelf, || {
+            unmount(path.as_str(), UnmountFlags::DETACH).map_err(at(format!("taking off {path}")))?;
+            fs::remove_dir(&path).map_err(at(format!("removing {path}")))
+        });
+        // It costs a little memory where it stays, until the spawner ends.
+        drop(taken);
+    }
+
+    /// Does something where all is that the machine has mounted.
+    pub(super) fn on_machine<T>(&self, what: impl FnOnce() -> Result<T, Step>) -> Result<T, Step> {
+        self.within(&self.machine, what)
+    }
+
     /// Does something in another mount namespace.
     fn within<T>(&self, namespace: &OwnedFd, what: impl FnOnce() -> Result<T, Step>) -> Result<T, Step> {
         enter(namespace)?;

@@ -1,0 +1,146 @@
+//! Files of sandboxes on their way out, and back: copies of upper layers, and bodies that take another's place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::backend::{Inner, NativeBackend};
+use super::running::{Origin, Running};
+use super::wire::{CopyOrder, Order, Report};
+use super::{CreateError, DestroyError};
+use crate::error::SnapshotError;
+use crate::snapshot::{SnapshotStore, Unfinished};
+use crate::terms::Terms;
+
+impl Inner {
+    /// Removes the files of snapshots that are no more.
+    pub(super) async fn remove_discarded(self: Arc<Self>, mut discarded: mpsc::UnboundedReceiver<PathBuf>) {
+        while let Some(place) = discarded.recv().await {
+            if let Err(error) = self.remove_layers(&place).await {
+                tracing::error!(path = %place.display(), %error, "removing a snapshot's files");
+            }
+        }
+    }
+
+    async fn remove_layers(&self, place: &Path) -> io::Result<()> {
+        let gone = place.to_owned();
+        let layers = tokio::task::spawn_blocking(move || -> io::Result<Vec<PathBuf>> {
+            let layers =
+                std::fs::read_dir(&gone)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+            std::fs::remove_dir_all(&gone)?;
+            Ok(layers)
+        });
+        for layer in layers.await.map_err(io::Error::other)?? {
+            if let Some(layer) = layer.to_str() {
+                self.forget_layer(layer).await.map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Copies what it has written, and removed, over the layers that `base` has.
+    pub(crate) async fn copy_files(
+        &self,
+        into: &Unfinished,
+        base: &[PathBuf],
+    ) -> Result<(u64, u64), SnapshotError> {
+        let failed = |reason| SnapshotError::Copy { id: self.id.clone(), reason };
+        let text = |path: &Path| {
+            let text = path.to_str().map(str::to_owned);
+            text.ok_or_else(|| failed(format!("{} is not UTF-8", path.display())))
+        };
+        let mut layers = Vec::new();
+        for (number, target) in into.layers().enumerate() {
+            layers.push((text(&target)?, base.get(number).map(|base| text(base)).transpose()?));
+        }
+        let order = |ticket| Order::Copy {
+            ticket,
+            body: self.body.clone(),
+            order: CopyOrder { layers: layers.clone() },
+        };
+        match self.backend.ask(order, None).await {
+            Ok(Report::Copied { bytes, entries, .. }) => Ok((bytes, entries)),
+            Ok(other) => Err(failed(format!("the spawner answered {other:?}"))),
+            Err(reason) => Err(failed(reason)),
+        }
+    }
+}
+
+/// A body whose place another has taken: it is to be destroyed.
+#[derive(Debug)]
+#[must_use = "it lives until it is destroyed"]
+pub(crate) struct Replaced {
+    body: Running,
+    place: PathBuf,
+}
+
+impl Replaced {
+    /// Ends it and removes what it had.
+    pub(crate) async fn destroy(self) -> Result<(), DestroyError> {
+        self.body.destroy_at(&self.place).await
+    }
+}
+
+impl NativeBackend {
+    /// The snapshots of this node.
+    pub(crate) fn snapshots(&self) -> &Arc<SnapshotStore> {
+        &self.snapshots
+    }
+
+    /// How many overlays an image has: so many layers does a snapshot of it have.
+    pub(crate) fn overlays(&self, image: &hothouse_domain::ImageRef) -> Result<usize, CreateError> {
+        Ok(self.images.resolve(image, &self.snapshots)?.overlays.len())
+    }
+
+    /// Makes another body for a sandbox, on other terms, in the place of the one that it has: from the moment that this
+    /// one is in its place, also a node that starts after a kill finds it and no other. After a failure the old one is
+    /// as it was, and is given back.
+    pub(crate) async fn replace(
+        &self,
+        old: Running,
+        terms: &Terms,
+    ) -> Result<(Running, Replaced), (Running, CreateError)> {
+        let (inner, id) = (&self.inner, old.id().clone());
+        let step =
+            |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
+        let place = inner.directory.beside(&id);
+        let made = self.make_body(&id, &terms.spec, || inner.directory.make_at(&place)).await;
+        let body = match made {
+            Ok(body) => body,
+            Err(error) => {
+                if let Err(e) = inner.directory.remove_at(&place) {
+                    tracing::error!(%id, error = %e, "removing the directory of a failed restore");
+                }
+                return Err((old, error));
+            }
+        };
+        let death = inner.remember(&body);
+        let new = Running {
+            backend: Arc::clone(inner),
+            id: id.clone(),
+            body,
+            created_at: old.created_at(),
+            origin: Origin::Made,
+            death,
+        };
+        let exchanged = if inner.remembers() {
+            inner.directory.save_at(&place, &new.state(terms.clone()))
+        } else {
+            Ok(())
+        };
+        let exchanged = exchanged.and_then(|()| inner.directory.exchange(&id, &place));
+        match exchanged {
+            Ok(()) => Ok((new, Replaced { body: old, place })),
+            Err(e) => {
+                if let Err(error) = (Replaced { body: new, place }).destroy().await {
+                    tracing::error!(%id, %error, "undoing a failed restore");
+                }
+                Err((old, step("putting it in its place", e.to_string())))
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Copies a sandbox's files out of it: a process of its own for each, which enters the sandbox's mount namespace.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::Spawner;
+use super::root::{Privilege, Step, at};
+use super::stock::Stock;
+use super::tree::{Copied, Owners, TreeCopy};
+use crate::native::kernel::{self, Cloned};
+use crate::native::process::is_alive;
+use crate::native::wire::{Body, CopyOrder, Report, Ticket};
+
+/// One that is under way.
+#[derive(Debug)]
+pub(super) struct Copier {
+    ticket: Ticket,
+    /// Its last words come here.
+    line: OwnedFd,
+}
+
+/// What a copier needs, opened before it is cloned.
+struct Plan {
+    namespace: OwnedFd,
+    /// Where each upper layer goes, with the earlier snapshot's layer that it changes.
+    targets: Vec<(OwnedFd, Option<OwnedFd>)>,
+    owners: Owners,
+}
+
+fn directory(path: &str) -> Result<OwnedFd, Step> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(at(format!("opening {path}")))
+}
+
+impl Spawner {
+    /// Starts to copy a sandbox's upper layers to directories of the machine.
+    pub(super) fn copy(&mut self, ticket: Ticket, body: &Body, order: &CopyOrder) -> Result<(), Step> {
+        let plan = self.plan_copy(body, order)?;
+        let (line, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(at("making a socket pair"))?;
+        match kernel::clone_process(0, None).map_err(at("cloning a copier"))? {
+            Cloned::Parent(pid) => {
+                self.copiers.insert(pid, Copier { ticket, line });
+                Ok(())
+            }
+            Cloned::Child => {
+                let words = match plan.run() {
+                    Ok(Copied { bytes, entries }) => format!("{bytes} {entries}"),
+                    Err(step) => format!("{}\0{}", step.name, step.source),
+                };
+                // If even this fails the parent sees a copier that ended without a word.
+                let _ = rustix::io::write(&theirs, words.as_bytes());
+                kernel::exit_child(0);
+            }
+        }
+    }
+
+    fn plan_copy(&self, body: &Body, order: &CopyOrder) -> Result<Plan, Step> {
+        let namespace: OwnedFd = File::open(format!("/proc/{}/ns/mnt", body.pid))
+            .map_err(at("opening the sandbox's mount namespace"))?
+            .into();
+        // Looked at after opening: before, the PID may have become somebody else's.
+        if !is_alive(body.pid, body.start_time).map_err(at("looking for its guest"))? {
+            return Err(at("looking for its guest")(io::Error::other("it is gone")));
+        }
+        let targets = self.world.on_machine(|| {
+            let mut targets = Vec::new();
+            for (target, base) in &order.layers {
+                targets.push((directory(target)?, base.as_deref().map(directory).transpose()?));
+            }
+            Ok(targets)
+        })?;
+        let owners = match self.world.privilege {
+            Privilege::Root => Owners::From(Stock::first_id(body.slot)),
+            Privilege::User => Owners::Ours,
+        };
+        Ok(Plan { namespace, targets, owners })
+    }
+
+    /// A child has ended that was no guest: if it was a copier, who waits for it is told.
+    pub(super) fn copier_ended(&mut self, pid: i32, how: &str) {
+        let Some(Copier { ticket, line }) = self.copiers.remove(&pid) else { return };
+        let mut words = [0; 4096];
+        let got = match rustix::net::recv(&line, &mut words[..], rustix::net::RecvFlags::DONTWAIT) {
+            Ok((got, _)) => got,
+            Err(_) => 0,
+        };
+        let text = String::from_utf8_lossy(&words[..got]).into_owned();
+        let failed = |step: &str, reason: &str| Report::Failed {
+            ticket,
+            step: step.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let counted = text.split_once(' ').and_then(|(bytes, entries)| {
+            Some(Report::Copied { ticket, bytes: bytes.parse().ok()?, entries: entries.parse().ok()? })
+        });
+        let report = counted.unwrap_or_else(|| match text.split_once('\0') {
+            Some((step, reason)) => failed(step, reason),
+            None => failed("copying its files", &format!("the copier {how}")),
+        });
+        self.report(&report);
+    }
+}
+
+impl Plan {
+    fn run(&self) -> Result<Copied, Step> {
+        // A copy that nobody waits for is of no use.
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(at("binding the copier to the spawner"))?;
+        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))
+            .map_err(at("entering the sandbox's mount namespace"))?;
+        rustix::process::umask(Mode::empty());
+        let mut all = Copied::default();
+        for (number, (target, base)) in self.targets.iter().enumerate() {
+            if let Some(base) = base {
+                let owners = if self.owners == Owners::Ours { Owners::Ours } else { Owners::Same };
+                TreeCopy::run(base.as_fd(), target.as_fd(), owners)?;
+            }
+            // The root of the namespace is the sandbox's writable store.
+            let upper = directory(&format!("/u{number}"))?;
+            let copied = TreeCopy::run(upper.as_fd(), target.as_fd(), self.owners)?;
+            all.bytes += copied.bytes;
+            all.entries += copied.entries;
+        }
+        Ok(all)
+    }
+}

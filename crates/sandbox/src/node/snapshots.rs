@@ -1,0 +1,111 @@
+//! Snapshots and forks of a node's sandboxes.
+
+use hothouse_domain::{
+    Afterwards, ClaimSpec, ImageRef, RestoreSpec, SandboxSpec, SnapshotId, SnapshotInfo, SnapshotSpec,
+    TenantName,
+};
+
+use super::Node;
+use crate::endings::End;
+use crate::error::SandboxError;
+use crate::exec_request::fresh;
+use crate::sandbox::{NewSnapshot, Sandbox};
+use crate::snapshot::{Keep, SnapshotStore, SnapshotUse};
+use crate::terms::bind;
+
+impl Node {
+    fn store(&self) -> &std::sync::Arc<SnapshotStore> {
+        self.inner.around.backend.snapshots()
+    }
+
+    /// Takes a snapshot of a sandbox's files; `end` is how it ends where it is to end then.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: it breaks a rule, its id is taken, the sandbox is frozen or dead, or its files cannot be copied;
+    /// nothing is left of the snapshot then.
+    pub async fn snapshot(
+        &self,
+        sandbox: &Sandbox,
+        spec: SnapshotSpec,
+        end: End,
+    ) -> Result<SnapshotInfo, SandboxError> {
+        spec.validate()?;
+        let SnapshotSpec { id, labels, afterwards } = spec;
+        let id = id.unwrap_or_else(|| fresh("sn"));
+        // The use ends here: what stays is not for its sake.
+        drop(sandbox.snapshot(NewSnapshot { id: id.clone(), keep: Keep::Kept, labels }).await?);
+        if afterwards == Afterwards::End {
+            self.end(sandbox.id(), end).await?;
+        }
+        Ok(self.store().get(&id, None)?)
+    }
+
+    /// The files of a sandbox as they are now, for forks to be made of: they stay as long as this and the forks do.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: it is frozen or dead, or its files cannot be copied.
+    pub async fn files_of(&self, sandbox: &Sandbox) -> Result<SnapshotUse, SandboxError> {
+        let new = NewSnapshot { id: fresh("fk"), keep: Keep::Passing, labels: Default::default() };
+        sandbox.snapshot(new).await
+    }
+
+    /// What a fork is made from: all that its origin is made from and bound to, other files, and a claim's say over it.
+    ///
+    /// # Errors
+    /// [`SandboxError::Invalid`]: the claim breaks a rule.
+    pub fn fork_spec(
+        &self,
+        origin: &Sandbox,
+        files: &SnapshotUse,
+        claim: ClaimSpec,
+    ) -> Result<SandboxSpec, SandboxError> {
+        let image = ImageRef::Snapshot(files.id().clone());
+        let mut spec = SandboxSpec { id: None, image, ..origin.terms().spec.clone() };
+        bind(&mut spec, claim)?;
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// Sets a sandbox back to a snapshot, or to what it is made of: no file and no process of before is left.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: there is no such snapshot, or the sandbox is frozen or dead; it is as it was then.
+    pub async fn restore(
+        &self,
+        sandbox: &Sandbox,
+        spec: RestoreSpec,
+        tenant: Option<&TenantName>,
+    ) -> Result<(), SandboxError> {
+        let image = match spec.snapshot {
+            None => None,
+            Some(id) => Some((ImageRef::Snapshot(id.clone()), self.store().take(&id, tenant)?)),
+        };
+        sandbox.restore(image).await
+    }
+
+    /// The snapshots that were asked for by name, by id; of all tenants where none is named.
+    #[must_use]
+    pub fn snapshots(&self, tenant: Option<&TenantName>) -> Vec<SnapshotInfo> {
+        self.store().list(tenant)
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: there is none of this id.
+    pub fn snapshot_info(
+        &self,
+        id: &SnapshotId,
+        tenant: Option<&TenantName>,
+    ) -> Result<SnapshotInfo, SandboxError> {
+        Ok(self.store().get(id, tenant)?)
+    }
+
+    /// Deletes one of which nothing is made.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: there is none of this id, or sandboxes are made of it.
+    pub fn delete_snapshot(&self, id: &SnapshotId, tenant: Option<&TenantName>) -> Result<(), SandboxError> {
+        Ok(self.store().delete(id, tenant)?)
+    }
+}

@@ -1,0 +1,169 @@
+//! What a sandbox's owner does with its files as a whole: it takes snapshots of them, and sets it back to one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hothouse_domain::{EventKind, Holds, ImageRef, SnapshotId, SnapshotInfo};
+use tokio::sync::{oneshot, watch};
+
+use super::Sandbox;
+use super::owner::Command;
+use crate::error::{SandboxError, SnapshotError};
+use crate::link::{LinkError, locked};
+use crate::native::{FreezeError, Running};
+use crate::snapshot::{Keep, SnapshotUse};
+use crate::terms::Terms;
+
+/// A snapshot that is to be taken.
+#[derive(Debug)]
+pub(crate) struct NewSnapshot {
+    pub(crate) id: SnapshotId,
+    pub(crate) keep: Keep,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Sandbox {
+    /// Takes a snapshot of its files; its processes stand still meanwhile.
+    pub(crate) async fn snapshot(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
+        let (done, taken) = oneshot::channel();
+        let asked = self.inner.commands.send(Command::Snapshot(Box::new(new), done)).await;
+        asked.map_err(|_| self.gone())?;
+        taken.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Sets it back to an image, or to that which it is made of: its files are those of the image, and no process of
+    /// before is left. Requests that are under way fail with [`SandboxError::Restored`]; execs of before are forgotten.
+    pub(crate) async fn restore(&self, image: Option<(ImageRef, SnapshotUse)>) -> Result<(), SandboxError> {
+        self.command(|done| Command::Restore(image.map(Box::new), done)).await
+    }
+
+    /// Owner: takes it.
+    pub(super) async fn snapshot_now(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
+        let entered = self.inner.gate.enter(&self.inner.id)?;
+        let running = self.inner.running.read().await;
+        let Some(running) = running.as_ref() else { return Err(self.gone()) };
+        let (backend, terms) = (&self.inner.around.backend, self.terms());
+        let store = backend.snapshots();
+        let NewSnapshot { id, keep, labels } = new;
+        // What it changes is an image that is no snapshot itself: a snapshot of what was made of one holds both.
+        let (image, base) = match &terms.spec.image {
+            ImageRef::Snapshot(earlier) => store.layers(earlier)?,
+            image @ (ImageRef::Host | ImageRef::Directory(_)) => (image.clone(), Vec::new()),
+        };
+        let unfinished = store.begin(&id, keep, backend.overlays(&image)?)?;
+        let stopped = self.stop(running).await?;
+        let copied = running.copy_files(&unfinished, &base).await;
+        if let Stopped::ByUs = stopped {
+            running.thaw().await?;
+            if let Some(link) = &*locked(&self.inner.link) {
+                link.excuse();
+            }
+        }
+        drop(entered);
+        let (bytes, entries) = copied?;
+        let info = SnapshotInfo {
+            id: id.clone(),
+            created_at: jiff::Timestamp::now().to_string(),
+            sandbox_id: self.inner.id.clone(),
+            image,
+            holds: Holds::Files,
+            bytes,
+            entries,
+            labels,
+            tenant: terms.claimant.tenant.clone(),
+            sandboxes: 0,
+        };
+        let taken = store.finish(&unfinished, info)?;
+        if keep == Keep::Kept {
+            self.note(EventKind::Snapshotted { snapshot: id });
+        }
+        Ok(taken)
+    }
+
+    /// Stops its processes, so that no file changes while another is copied; where there is no freezer each file is as it
+    /// is when its turn comes.
+    async fn stop(&self, running: &Running) -> Result<Stopped, SandboxError> {
+        match running.freeze().await {
+            Ok(()) => Ok(Stopped::ByUs),
+            Err(FreezeError::Unsupported(reason)) => {
+                tracing::debug!(sandbox = %self.inner.id, reason, "its files are copied while it runs");
+                Ok(Stopped::Not)
+            }
+            Err(error @ FreezeError::Refused { .. }) => Err(error.into()),
+        }
+    }
+
+    /// Owner: sets it back. Gives whom to watch for its death from now on.
+    pub(super) async fn restore_now(
+        &self,
+        image: Option<(ImageRef, SnapshotUse)>,
+    ) -> Result<watch::Receiver<Option<String>>, SandboxError> {
+        let entered = self.inner.gate.enter(&self.inner.id)?;
+        drop(entered);
+        let mut terms = Terms::clone(&self.terms());
+        let (image, using) = match image {
+            Some((image, using)) => (image, Some(using)),
+            None => (terms.spec.image.clone(), None),
+        };
+        terms.spec.image = image.clone();
+        // Nobody gets a connection to the body that goes.
+        let mut place = self.inner.running.write().await;
+        let Some(old) = place.take() else { return Err(self.gone()) };
+        let replaced = match self.inner.around.backend.replace(old, &terms).await {
+            Ok((new, replaced)) => {
+                *place = Some(new);
+                replaced
+            }
+            Err((old, error)) => {
+                *place = Some(old);
+                return Err(error.into());
+            }
+        };
+        let link = locked(&self.inner.link).take();
+        if let Some(link) = link {
+            link.fail(&LinkError::Restored);
+        }
+        let death = place.as_ref().map(Running::death).ok_or_else(|| self.gone())?;
+        *locked(&self.inner.terms) = Arc::new(terms);
+        if let Some(using) = using {
+            // The one that it was made of is let go.
+            *locked(&self.inner.image_use) = Some(using);
+        }
+        drop(place);
+        self.inner.gate.touch();
+        self.note(EventKind::Restored { image });
+        let id = self.inner.id.clone();
+        self.inner.around.tasks.spawn(async move {
+            if let Err(error) = replaced.destroy().await {
+                tracing::error!(sandbox = %id, %error, "something is left of what it was before it was restored");
+            }
+        });
+        Ok(death)
+    }
+
+    /// Keeps the snapshot that it is made of.
+    pub(crate) fn hold(&self, using: SnapshotUse) {
+        *locked(&self.inner.image_use) = Some(using);
+    }
+
+    /// Begins to use the snapshot that it is made of, if it is made of one.
+    pub(crate) fn take_image(&self, terms: &Terms) -> Result<(), SnapshotError> {
+        if let ImageRef::Snapshot(id) = &terms.spec.image {
+            let store = self.inner.around.backend.snapshots();
+            self.hold(store.take(id, terms.claimant.tenant.as_ref())?);
+        }
+        Ok(())
+    }
+
+    /// It is no more: what it was made of may go.
+    pub(super) fn let_image_go(&self) {
+        drop(locked(&self.inner.image_use).take());
+    }
+}
+
+/// Whether processes were stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    ByUs,
+    Not,
+}

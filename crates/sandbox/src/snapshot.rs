@@ -1,0 +1,403 @@
+//! Snapshots of this node: the changed files of sandboxes, which others are made of.
+//!
+//! ```text
+//! $HOTHOUSE_HOME/snapshots/<id>/snapshot.json         what it is
+//! $HOTHOUSE_HOME/snapshots/<id>/u0, u1, …             the changes to each overlay of its image, as a layer
+//! $HOTHOUSE_HOME/snapshots/.unfinished-<id>/          half made; swept when a node starts
+//! <directory of live sandboxes>/.forks/<id>/…         the same for what only forks are made of: gone with the last
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hothouse_domain::{SnapshotId, SnapshotInfo, TenantName};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::error::SnapshotError;
+use crate::link::locked;
+
+/// Beside the directories of sandboxes; no id leads there.
+pub(crate) const FORKS: &str = ".forks";
+const META: &str = "snapshot.json";
+const UNFINISHED: &str = ".unfinished-";
+
+/// How long a snapshot stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Until it is deleted.
+    Kept,
+    /// As long as there are sandboxes that are made of it.
+    Passing,
+}
+
+/// What `snapshot.json` holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Meta {
+    #[serde(flatten)]
+    info: SnapshotInfo,
+    /// Overlays of its image, each of which it has a layer for.
+    layers: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    meta: Meta,
+    place: PathBuf,
+    keep: Keep,
+    uses: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct SnapshotStore {
+    kept: PathBuf,
+    passing: PathBuf,
+    entries: Mutex<BTreeMap<SnapshotId, Entry>>,
+    /// Directories of snapshots that are no more. Unbounded, but no longer than there are sandboxes that end.
+    discarded: mpsc::UnboundedSender<PathBuf>,
+}
+
+/// Somebody uses a snapshot; it stays as long as this does.
+#[derive(Debug)]
+pub struct SnapshotUse {
+    store: Arc<SnapshotStore>,
+    id: SnapshotId,
+}
+
+impl SnapshotUse {
+    /// Which.
+    #[must_use]
+    pub fn id(&self) -> &SnapshotId {
+        &self.id
+    }
+}
+
+impl Drop for SnapshotUse {
+    fn drop(&mut self) {
+        self.store.release(&self.id);
+    }
+}
+
+/// The directories of a snapshot that is being taken; removed when dropped unfinished.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    place: PathBuf,
+    id: SnapshotId,
+    keep: Keep,
+    layers: usize,
+}
+
+impl Unfinished {
+    /// Where each layer goes.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = PathBuf> {
+        (0..self.layers).map(|number| layer(&self.place, number))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(path = %self.place.display(), %error, "removing a snapshot that was not finished");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn layer(place: &Path, number: usize) -> PathBuf {
+    place.join(format!("u{number}"))
+}
+
+fn private(path: &Path) -> io::Result<()> {
+    // What is in it keeps the permissions it had inside, setuid bits too: nobody else may come this far.
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+impl SnapshotStore {
+    /// Reads what there is. `memory` is where sandboxes have their directories. The receiver hears of directories that
+    /// are to be removed.
+    pub(crate) fn open(
+        home: &Path,
+        memory: &Path,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<PathBuf>), SnapshotError> {
+        let (kept, passing) = (home.join("snapshots"), memory.join(FORKS));
+        let mut entries = BTreeMap::new();
+        for (directory, keep) in [(&kept, Keep::Kept), (&passing, Keep::Passing)] {
+            let failed = |source| SnapshotError::Files { path: directory.clone(), source };
+            let listing = match fs::read_dir(directory) {
+                Ok(listing) => listing,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for found in listing {
+                let found = found.map_err(failed)?;
+                let (name, place) = (found.file_name(), found.path());
+                if name.to_string_lossy().starts_with(UNFINISHED) {
+                    fs::remove_dir_all(&place)
+                        .map_err(|source| SnapshotError::Files { path: place.clone(), source })?;
+                    continue;
+                }
+                match read_meta(&place) {
+                    Ok(meta) => {
+                        entries.insert(meta.info.id.clone(), Entry { meta, place, keep, uses: 0 });
+                    }
+                    Err(error) => {
+                        tracing::error!(path = %place.display(), %error, "a snapshot that cannot be read is left alone");
+                    }
+                }
+            }
+        }
+        let (discarded, to_remove) = mpsc::unbounded_channel();
+        Ok((Arc::new(Self { kept, passing, entries: Mutex::new(entries), discarded }), to_remove))
+    }
+
+    /// Makes the directories of a new one.
+    pub(crate) fn begin(
+        &self,
+        id: &SnapshotId,
+        keep: Keep,
+        layers: usize,
+    ) -> Result<Unfinished, SnapshotError> {
+        if locked(&self.entries).contains_key(id) {
+            return Err(SnapshotError::Exists(id.clone()));
+        }
+        let place = self.directory(keep).join(format!("{UNFINISHED}{id}"));
+        let failed = |source| SnapshotError::Files { path: place.clone(), source };
+        private(self.directory(keep)).map_err(failed)?;
+        match DirBuilder::new().mode(0o700).create(&place) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(SnapshotError::Exists(id.clone()));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let unfinished = Unfinished { place: place.clone(), id: id.clone(), keep, layers };
+        for layer in unfinished.layers() {
+            fs::create_dir(layer).map_err(failed)?;
+        }
+        Ok(unfinished)
+    }
+
+    fn directory(&self, keep: Keep) -> &Path {
+        match keep {
+            Keep::Kept => &self.kept,
+            Keep::Passing => &self.passing,
+        }
+    }
+
+    /// Makes it known. Whoever gets the use keeps it from being discarded at once.
+    pub(crate) fn finish(
+        self: &Arc<Self>,
+        unfinished: &Unfinished,
+        info: SnapshotInfo,
+    ) -> Result<SnapshotUse, SnapshotError> {
+        let failed = |source| SnapshotError::Files { path: unfinished.place.clone(), source };
+        let meta = Meta { info, layers: unfinished.layers };
+        let text = serde_json::to_vec(&meta).map_err(io::Error::other).map_err(failed)?;
+        fs::write(unfinished.place.join(META), text).map_err(failed)?;
+        let place = self.directory(unfinished.keep).join(unfinished.id.as_str());
+        let mut entries = locked(&self.entries);
+        fs::rename(&unfinished.place, &place).map_err(failed)?;
+        let entry = Entry { meta, place, keep: unfinished.keep, uses: 1 };
+        entries.insert(unfinished.id.clone(), entry);
+        Ok(SnapshotUse { store: Arc::clone(self), id: unfinished.id.clone() })
+    }
+
+    /// Begins to use one, which belongs to this tenant where tenants are told apart.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        id: &SnapshotId,
+        tenant: Option<&TenantName>,
+    ) -> Result<SnapshotUse, SnapshotError> {
+        let mut entries = locked(&self.entries);
+        match entries.get_mut(id) {
+            Some(entry) if is_visible(&entry.meta.info, tenant) => {
+                entry.uses += 1;
+                Ok(SnapshotUse { store: Arc::clone(self), id: id.clone() })
+            }
+            Some(_) | None => Err(SnapshotError::NotFound(id.to_string())),
+        }
+    }
+
+    fn release(&self, id: &SnapshotId) {
+        let mut entries = locked(&self.entries);
+        let Some(entry) = entries.get_mut(id) else { return };
+        entry.uses = entry.uses.saturating_sub(1);
+        if entry.uses == 0 && entry.keep == Keep::Passing {
+            self.discard(&mut entries, id);
+        }
+    }
+
+    fn discard(&self, entries: &mut BTreeMap<SnapshotId, Entry>, id: &SnapshotId) {
+        if let Some(entry) = entries.remove(id)
+            && self.discarded.send(entry.place).is_err()
+        {
+            tracing::debug!(%id, "the node has ended; the next one removes the snapshot's files");
+        }
+    }
+
+    /// Discards what earlier forks were made of, none of which are left. Call it when all that live have been found.
+    pub(crate) fn sweep(&self) {
+        let mut entries = locked(&self.entries);
+        let unused: Vec<SnapshotId> = entries
+            .iter()
+            .filter(|(_, entry)| entry.keep == Keep::Passing && entry.uses == 0)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unused {
+            self.discard(&mut entries, &id);
+        }
+    }
+
+    /// The image that it changes, and its layer for each overlay of that.
+    pub(crate) fn layers(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<(hothouse_domain::ImageRef, Vec<PathBuf>), SnapshotError> {
+        let entries = locked(&self.entries);
+        let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
+        let layers = (0..entry.meta.layers).map(|number| layer(&entry.place, number)).collect();
+        Ok((entry.meta.info.image.clone(), layers))
+    }
+
+    /// One that was asked for by name.
+    pub(crate) fn get(
+        &self,
+        id: &SnapshotId,
+        tenant: Option<&TenantName>,
+    ) -> Result<SnapshotInfo, SnapshotError> {
+        let entries = locked(&self.entries);
+        match entries.get(id) {
+            Some(entry) if is_visible(&entry.meta.info, tenant) => Ok(shown(entry)),
+            Some(_) | None => Err(SnapshotError::NotFound(id.to_string())),
+        }
+    }
+
+    /// All that are kept, by id.
+    pub(crate) fn list(&self, tenant: Option<&TenantName>) -> Vec<SnapshotInfo> {
+        locked(&self.entries)
+            .values()
+            .filter(|entry| entry.keep == Keep::Kept && is_visible(&entry.meta.info, tenant))
+            .map(shown)
+            .collect()
+    }
+
+    /// Deletes one that nothing is made of; its files go soon after.
+    pub(crate) fn delete(&self, id: &SnapshotId, tenant: Option<&TenantName>) -> Result<(), SnapshotError> {
+        let mut entries = locked(&self.entries);
+        match entries.get(id) {
+            Some(entry) if !is_visible(&entry.meta.info, tenant) || entry.keep == Keep::Passing => {
+                Err(SnapshotError::NotFound(id.to_string()))
+            }
+            None => Err(SnapshotError::NotFound(id.to_string())),
+            Some(entry) if entry.uses > 0 => {
+                Err(SnapshotError::InUse { id: id.clone(), sandboxes: entry.uses })
+            }
+            Some(entry) => {
+                // Under another name at once: a node that starts after a kill sweeps it.
+                let doomed = self.kept.join(format!("{UNFINISHED}{id}"));
+                let failed = |source| SnapshotError::Files { path: entry.place.clone(), source };
+                fs::rename(&entry.place, &doomed).map_err(failed)?;
+                entries.remove(id);
+                if self.discarded.send(doomed).is_err() {
+                    tracing::debug!(%id, "the node has ended; the next one removes the snapshot's files");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn is_visible(info: &SnapshotInfo, tenant: Option<&TenantName>) -> bool {
+    tenant.is_none() || info.tenant.as_ref() == tenant
+}
+
+fn shown(entry: &Entry) -> SnapshotInfo {
+    SnapshotInfo { sandboxes: entry.uses, ..entry.meta.info.clone() }
+}
+
+fn read_meta(place: &Path) -> io::Result<Meta> {
+    Ok(serde_json::from_slice(&fs::read(place.join(META))?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use hothouse_domain::{Holds, ImageRef};
+
+    use super::*;
+
+    fn info(id: &SnapshotId, tenant: Option<&str>) -> SnapshotInfo {
+        SnapshotInfo {
+            id: id.clone(),
+            created_at: "2026-01-01T00:00:00Z".to_owned(),
+            sandbox_id: "sb-1".parse().unwrap(),
+            image: ImageRef::Host,
+            holds: Holds::Files,
+            bytes: 3,
+            entries: 1,
+            labels: BTreeMap::new(),
+            tenant: tenant.map(|name| name.parse().unwrap()),
+            sandboxes: 0,
+        }
+    }
+
+    fn id(text: &str) -> SnapshotId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_kept_one_stays_until_it_is_deleted_and_nothing_is_made_of_it() {
+        let (home, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        let one = id("one");
+        let unfinished = store.begin(&one, Keep::Kept, 2).unwrap();
+        assert!(matches!(store.begin(&one, Keep::Kept, 2), Err(SnapshotError::Exists(_))));
+        let used = store.finish(&unfinished, info(&one, Some("a"))).unwrap();
+        drop(unfinished);
+        assert_eq!(store.layers(&one).unwrap().1.len(), 2);
+        assert!(matches!(store.delete(&one, None), Err(SnapshotError::InUse { sandboxes: 1, .. })));
+        drop(used);
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert!(store.take(&one, Some(&b)).is_err(), "another tenant's");
+        assert!(store.delete(&one, Some(&b)).is_err());
+        assert_eq!(store.list(Some(&b)), Vec::new());
+        assert_eq!(store.list(Some(&a)).len(), 1);
+        let (again, _) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        assert_eq!(again.get(&one, None).unwrap().bytes, 3, "it survives its node");
+        store.delete(&one, Some(&a)).unwrap();
+        assert!(gone.try_recv().unwrap().exists(), "to be removed");
+        let (again, _) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        assert!(again.get(&one, None).is_err());
+        assert_eq!(fs::read_dir(home.path().join("snapshots")).unwrap().count(), 0, "swept");
+    }
+
+    #[test]
+    fn a_passing_one_goes_with_the_last_that_is_made_of_it() {
+        let (home, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        let one = id("one");
+        let used = store.finish(&store.begin(&one, Keep::Passing, 1).unwrap(), info(&one, None)).unwrap();
+        let second = store.take(&one, None).unwrap();
+        assert_eq!(store.list(None), Vec::new(), "nobody asked for it by name");
+        drop(used);
+        assert!(gone.try_recv().is_err());
+        drop(second);
+        assert!(gone.try_recv().is_ok());
+        assert!(store.take(&one, None).is_err());
+    }
+
+    #[test]
+    fn an_unfinished_one_leaves_nothing() {
+        let (home, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, _gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        drop(store.begin(&id("one"), Keep::Kept, 1).unwrap());
+        assert_eq!(fs::read_dir(home.path().join("snapshots")).unwrap().count(), 0);
+        assert!(store.begin(&id("one"), Keep::Kept, 1).is_ok(), "the id is free again");
+    }
+}
