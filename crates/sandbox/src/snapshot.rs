@@ -7,6 +7,9 @@
 //! <directory of live sandboxes>/.forks/<id>/…         the same for what only forks are made of: gone with the last
 //! ```
 
+pub mod diff;
+pub mod export;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;

@@ -11,6 +11,7 @@ mod archives;
 mod asked;
 mod auth;
 mod body;
+mod changes;
 mod connection;
 mod events;
 mod execs;

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells, snapshots,
-    stats, templates, terminal,
+    archives, changes, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells,
+    snapshots, stats, templates, terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -44,6 +44,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
         archives::download, archives::upload, archives::patch,
         snapshots::create, snapshots::fork, snapshots::restore, snapshots::list, snapshots::get, snapshots::delete,
+        changes::list, changes::patch, changes::layer, changes::of_snapshot,
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
         groups::create, groups::list, groups::get, groups::delete,

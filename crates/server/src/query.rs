@@ -98,6 +98,13 @@ impl Query {
         Ok(path)
     }
 
+    /// An absolute path that may be missing.
+    pub(crate) fn optional_path(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+        let Some(path) = self.take(name)? else { return Ok(None) };
+        check_path(name, &path)?;
+        Ok(Some(path))
+    }
+
     /// Refuses what nobody took.
     pub(crate) fn finish(self) -> Result<(), Refusal> {
         if self.not_text {

@@ -6,8 +6,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
 use crate::{
-    archives, events, execs, files, groups, health, metrics, openapi, owners, pools, problem, sandboxes,
-    shells, snapshots, span, stats, templates, terminal,
+    archives, changes, events, execs, files, groups, health, metrics, openapi, owners, pools, problem,
+    sandboxes, shells, snapshots, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -46,7 +46,11 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/sandboxes/{sandbox_id}/snapshot",
     "/v1/sandboxes/{sandbox_id}/fork",
     "/v1/sandboxes/{sandbox_id}/restore",
+    "/v1/sandboxes/{sandbox_id}/diff",
+    "/v1/sandboxes/{sandbox_id}/diff/patch",
+    "/v1/sandboxes/{sandbox_id}/diff/layer",
     "/v1/snapshots",
+    "/v1/snapshots/{snapshot_id}/layer",
     "/v1/snapshots/{snapshot_id}",
     "/v1/templates",
     "/v1/templates/{template_name}",
@@ -92,6 +96,10 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/sandboxes/{sandbox_id}/snapshot", post(snapshots::create))
         .route("/v1/sandboxes/{sandbox_id}/fork", post(snapshots::fork))
         .route("/v1/sandboxes/{sandbox_id}/restore", post(snapshots::restore))
+        .route("/v1/sandboxes/{sandbox_id}/diff", get(changes::list))
+        .route("/v1/sandboxes/{sandbox_id}/diff/patch", get(changes::patch))
+        .route("/v1/sandboxes/{sandbox_id}/diff/layer", get(changes::layer))
+        .route("/v1/snapshots/{snapshot_id}/layer", get(changes::of_snapshot))
         .route("/v1/snapshots", get(snapshots::list))
         .route("/v1/snapshots/{snapshot_id}", get(snapshots::get).delete(snapshots::delete))
         .route("/v1/templates", get(templates::list))

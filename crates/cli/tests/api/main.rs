@@ -18,5 +18,6 @@ mod sandboxes;
 mod server;
 mod service;
 mod shells;
+mod snapshots;
 mod terminal;
 mod wait;

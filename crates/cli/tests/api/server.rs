@@ -139,6 +139,11 @@ impl Server {
         Ok(Self { child, base, client: client()?, directory, cgroup, flags, _stdout: stdout })
     }
 
+    /// Its home.
+    pub(crate) fn home(&self) -> std::path::PathBuf {
+        self.directory.path().join("home")
+    }
+
     /// What it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hothouse_domain::{ImageRef, SnapshotId};
 use tokio::sync::mpsc;
 
 use super::backend::{Inner, NativeBackend};
@@ -11,6 +12,7 @@ use super::running::{Origin, Running};
 use super::wire::{CopyOrder, Order, Report};
 use super::{CreateError, DestroyError};
 use crate::error::SnapshotError;
+use crate::snapshot::diff::Changed;
 use crate::snapshot::{SnapshotStore, Unfinished};
 use crate::terms::Terms;
 
@@ -92,8 +94,19 @@ impl NativeBackend {
     }
 
     /// How many overlays an image has: so many layers does a snapshot of it have.
-    pub(crate) fn overlays(&self, image: &hothouse_domain::ImageRef) -> Result<usize, CreateError> {
+    pub(crate) fn overlays(&self, image: &ImageRef) -> Result<usize, CreateError> {
         Ok(self.images.resolve(image, &self.snapshots)?.overlays.len())
+    }
+
+    /// What a snapshot changes, overlay by overlay.
+    pub(crate) fn changed(&self, id: &SnapshotId) -> Result<Vec<Changed>, CreateError> {
+        let image = self.images.resolve(&ImageRef::Snapshot(id.clone()), &self.snapshots)?;
+        let changed = |(target, layers): (String, Vec<String>)| {
+            let mut layers = layers.into_iter().map(PathBuf::from);
+            let upper = layers.next().unwrap_or_default();
+            Changed { target: target.into(), upper, lower: layers.collect() }
+        };
+        Ok(image.overlays.into_iter().map(changed).collect())
     }
 
     /// Makes another body for a sandbox, on other terms, in the place of the one that it has: from the moment that this

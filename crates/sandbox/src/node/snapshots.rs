@@ -1,5 +1,8 @@
 //! Snapshots and forks of a node's sandboxes.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use hothouse_domain::{
     Afterwards, ClaimSpec, ImageRef, RestoreSpec, SandboxSpec, SnapshotId, SnapshotInfo, SnapshotSpec,
     TenantName,
@@ -7,9 +10,10 @@ use hothouse_domain::{
 
 use super::Node;
 use crate::endings::End;
-use crate::error::SandboxError;
+use crate::error::{SandboxError, SnapshotError};
 use crate::exec_request::fresh;
 use crate::sandbox::{NewSnapshot, Sandbox};
+use crate::snapshot::diff::{Entry, entries};
 use crate::snapshot::{Keep, SnapshotStore, SnapshotUse};
 use crate::terms::bind;
 
@@ -64,6 +68,52 @@ impl Node {
         bind(&mut spec, claim)?;
         spec.validate()?;
         Ok(spec)
+    }
+
+    /// What a sandbox has changed of its image, at and below a path; the files are there as long as the use is.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: it is frozen or dead, or its files cannot be copied or read.
+    pub async fn changes(
+        &self,
+        sandbox: &Sandbox,
+        below: PathBuf,
+    ) -> Result<(SnapshotUse, Vec<Entry>), SandboxError> {
+        let files = self.files_of(sandbox).await?;
+        let entries = self.snapshot_changes(files.id(), below).await?;
+        Ok((files, entries))
+    }
+
+    /// What a snapshot changes of its image, at and below a path.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: there is none of this id, or its files cannot be read.
+    pub async fn snapshot_changes(
+        &self,
+        id: &SnapshotId,
+        below: PathBuf,
+    ) -> Result<Vec<Entry>, SandboxError> {
+        let overlays = self.inner.around.backend.changed(id)?;
+        let path = overlays.first().map(|overlay| overlay.upper.clone()).unwrap_or_default();
+        let failed = |source| SandboxError::from(SnapshotError::Files { path: path.clone(), source });
+        let entries = tokio::task::spawn_blocking(move || {
+            let mut entries = entries(&overlays)?;
+            entries.retain(|entry| Path::new(&entry.change.path).starts_with(&below));
+            Ok(entries)
+        });
+        entries.await.map_err(io::Error::other).flatten().map_err(failed)
+    }
+
+    /// Begins to use a snapshot, so that it stays.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: there is none of this id.
+    pub fn use_snapshot(
+        &self,
+        id: &SnapshotId,
+        tenant: Option<&TenantName>,
+    ) -> Result<SnapshotUse, SandboxError> {
+        Ok(self.store().take(id, tenant)?)
     }
 
     /// Sets a sandbox back to a snapshot, or to what it is made of: no file and no process of before is left.
