@@ -16,6 +16,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod table;
 pub(crate) mod template;
 mod terminal;
@@ -71,6 +72,10 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Cp(args) => Box::pin(cp::run(args)).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Rm(args) => rm::run(args).await,
+        Command::Snapshot(args) => snapshot::run(args).await,
+        Command::Fork(args) => snapshot::fork(args).await,
+        Command::Restore(args) => snapshot::restore(args).await,
+        Command::Diff(args) => snapshot::diff(args).await,
         Command::Template(args) => template::run(args).await,
         Command::Pool(args) => pool::run(args).await,
         Command::Top(args) => top::run(args).await,
@@ -94,6 +99,10 @@ impl Command {
             Self::Ps(args) => args.json,
             Self::Logs(args) => args.json,
             Self::Rm(args) => args.json,
+            Self::Snapshot(args) => args.wants_json(),
+            Self::Fork(args) => args.json,
+            Self::Restore(args) => args.json,
+            Self::Diff(args) => args.json,
             Self::Template(args) => args.wants_json(),
             Self::Pool(args) => args.wants_json(),
             Self::Top(args) => args.json,

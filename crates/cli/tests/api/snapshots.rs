@@ -21,7 +21,7 @@ a line break'; \
 
 /// Tells all of it, and what goes with it, in one text.
 const LOOK: &str = "\
-    cd /; for d in workspace opt etc/skel etc/shadow.d; do find $d -printf '%p %y %m %u %g %n %s %l\\n' | grep -v '^workspace 4096' | sort; done; \
+    cd /; for d in workspace opt etc/skel etc/shadow.d; do find $d -type d -printf '%p d %m %u %g\\n' -o -printf '%p %y %m %u %g %n %s %l\\n' | sort; done; \
     stat -c '%Y' /workspace/f; md5sum < /workspace/sparse; du -k /workspace/sparse | cut -f1; cat /opt/deep/er/a*; \
     ls /etc/hostname /usr/bin/env 2>&1; cat /etc/terminfo /usr/bin/mine /etc/skel/new";
 
@@ -95,8 +95,7 @@ async fn a_fork_is_somebody_else() -> Result<()> {
     ensure!((first[1], second[1]) == ("origin", "fork"), "{first:?} {second:?}");
     ensure!(first[2] != second[2] && first[3] != second[3], "{first:?} {second:?}");
     // Files and no processes; the origin's go on.
-    let execs = server.get(&format!("{fork}/execs")).await?.expect(200)?.json()?;
-    ensure!(execs["items"] == json!([]), "{execs}");
+    server.get(&format!("{fork}/execs/long")).await?.problem(404, "exec_not_found")?;
     let long = server.get(&format!("{origin}/execs/long")).await?.expect(200)?.json()?;
     ensure!(long["state"] == "running", "{long}");
     let result =
@@ -149,7 +148,7 @@ async fn a_restored_sandbox_is_as_it_was_and_nothing_of_before_is_left() -> Resu
     for round in 0..3 {
         let to = if round == 0 { json!({"snapshot": "base"}) } else { json!({}) };
         server.shell(&path, "rm -rf /workspace /tmp/t; echo x > /etc/passwd; ipcmk -M 4096 >/dev/null; echo x > /dev/shm/x; (setsid sleep 1000 &)").await?;
-        let body = json!({"shell": "sleep 1000", "exec_id": format!("held-{round}")});
+        let body = json!({"shell": "sleep 1000", "cwd": "/", "exec_id": format!("held-{round}")});
         let exec = format!("{path}/exec");
         let held = server.post(&exec, &body);
         let restore = async {
@@ -163,7 +162,7 @@ async fn a_restored_sandbox_is_as_it_was_and_nothing_of_before_is_left() -> Resu
         held?.problem(409, "sandbox_restored")?;
         ensure!(info?["spec"]["image"] == "snapshot:base");
         let look = "cat /workspace/base; ls /tmp/t; head -c 4 /etc/passwd; echo; ls /dev/shm; ipcs -m | grep -c 4096; ls -d /proc/[0-9]* | wc -l";
-        assert_eq!(text(&server, &path, look).await?, "base\n/tmp/t\nroot\n0\n5\n", "{round}");
+        assert_eq!(text(&server, &path, look).await?, "base\n/tmp/t\nroot\n0\n4\n", "{round}");
         let execs = server.get(&format!("{path}/execs")).await?.expect(200)?.json()?;
         ensure!(execs["items"].as_array().is_some_and(|items| items.len() == 1), "{execs}");
     }
@@ -238,7 +237,7 @@ async fn what_cannot_be_taken_forked_or_deleted_says_why_and_leaves_nothing() ->
     for (body, field) in [
         (json!({"count": 2, "fork_of": "a", "sandbox": {}}), "fork_of"),
         (
-            json!({"count": 2, "fork_of": "a", "claim": {"files": [{"path": "/x", "text": "x"}]}}),
+            json!({"count": 2, "fork_of": "a", "claim": {"files": [{"path": "/x", "content": "x"}]}}),
             "claim.files",
         ),
     ] {
@@ -283,4 +282,57 @@ async fn dead(server: &Server) -> Result<()> {
         server.post(&format!("{path}/{what}"), &json!({})).await?.problem(410, "sandbox_dead")?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_was_changed_is_listed_and_carried_away() -> Result<()> {
+    let server = Server::start().await?;
+    let path = server.sandbox().await?;
+    let before = "mkdir -p /workspace/src; cd /workspace/src; printf 'one\\ntwo\\nthree\\n' > a.txt; echo gone > b.txt; mkdir d; echo x > d/x";
+    server.shell(&path, before).await?;
+    server.post(&format!("{path}/snapshot"), &json!({"id": "task"})).await?.expect(201)?;
+    server.post("/v1/sandboxes", &json!({"id": "try", "image": "snapshot:task"})).await?.expect(201)?;
+    let attempt = "/v1/sandboxes/try";
+    let change = "cd /workspace/src; sed -i s/two/2/ a.txt; rm b.txt; rm -r d; mkdir d; echo new > d/new.txt; touch /etc/profile; \
+                  printf '\\0\\1' > bin; ln -s a.txt link; rm -r /etc/skel; chmod 600 /etc/host.conf";
+    server.shell(attempt, change).await?;
+    let list = async |query: &str| {
+        let diff = server.get(&format!("{attempt}/diff{query}")).await?.expect(200)?.json()?;
+        let changes = diff["changes"].as_array().context("changes")?.clone();
+        ensure!(diff["count"] == changes.len(), "{diff}");
+        let shown = |c: &Value| Some(format!("{} {}", c["change"].as_str()?, c["path"].as_str()?));
+        changes.iter().map(|c| shown(c).with_context(|| c.to_string())).collect::<Result<Vec<_>>>()
+    };
+    // Against the host's image: what the snapshot has changed is part of it.
+    let all = list("").await?;
+    for wanted in [
+        "added /workspace/src/a.txt",
+        "deleted /etc/skel",
+        "modified /etc/host.conf",
+        "added /workspace/src/d/new.txt",
+    ] {
+        ensure!(all.iter().any(|line| line == wanted), "{wanted}: {all:?}");
+    }
+    ensure!(!all.iter().any(|line| line.contains("profile")), "touched and not changed: {all:?}");
+    ensure!(list("?path=/etc/skel").await? == ["deleted /etc/skel"]);
+    server.get(&format!("{attempt}/diff?path=etc")).await?.problem(400, "invalid_request")?;
+    // What a task's attempt submits: its patch fits what the task began with.
+    let patch = server.get(&format!("{attempt}/diff/patch?path=/workspace/src")).await?.expect(200)?;
+    let patch = String::from_utf8(patch.bytes)?;
+    ensure!(
+        patch.contains("+++ b/a.txt") && patch.contains("Binary files a/bin and b/bin differ"),
+        "{patch}"
+    );
+    let layer = server.get(&format!("{attempt}/diff/layer")).await?.expect(200)?.bytes;
+    let mut names = Vec::new();
+    for entry in tar::Archive::new(layer.as_slice()).entries()? {
+        names.push(entry?.path()?.to_string_lossy().into_owned());
+    }
+    for wanted in ["etc/.wh.skel", "workspace/src/a.txt", "workspace/src/link", "workspace/src/d/new.txt"] {
+        ensure!(names.iter().any(|name| name == wanted), "{wanted}: {names:?}");
+    }
+    let exported = server.get("/v1/snapshots/task/layer").await?.expect(200)?.bytes;
+    let count = tar::Archive::new(exported.as_slice()).entries()?.count();
+    ensure!(count >= 5, "the snapshot's own layer: {count}");
+    server.stop().await
 }
