@@ -2,6 +2,7 @@
 
 mod archives;
 mod churn;
+mod control_plane;
 mod cpu;
 mod disk;
 mod files;
@@ -62,6 +63,7 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T25", title: "leaks: kallsyms, /sys, dmesg, mountinfo" },
     Case { id: "T26", title: "pool reuse: files, IPC, daemons, variables" },
     Case { id: "T28", title: "secrets in variables, arguments, files, lists" },
+    Case { id: "T30", title: "control plane: others' things, replays, floods" },
     Case { id: "T31", title: "kill or starve the guest" },
     Case { id: "T32", title: "very many come and go" },
 ];
@@ -93,6 +95,7 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T25" => observation::leaks(scene).await,
         "T26" => pools::reuse(scene).await,
         "T28" => pools::secrets(scene).await,
+        "T30" => control_plane::attack(scene).await,
         "T31" => guest::attack(scene).await,
         "T32" => churn::attack(scene).await,
         other => anyhow::bail!("no attack is written for {other}"),
@@ -127,6 +130,7 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T25" => observation::leaks_outside(scene).await,
         "T26" => pools::reuse_unwiped(scene).await,
         "T28" => pools::secrets_as_variables(scene).await,
+        "T30" => control_plane::control(scene).await,
         "T31" => guest::control(scene).await,
         "T32" => churn::control(scene).await,
         other => anyhow::bail!("no control is written for {other}"),
