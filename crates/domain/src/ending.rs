@@ -21,7 +21,7 @@ pub enum EndCause {
     Pool,
     /// Who asked for it went away before the answer.
     Abandoned,
-    /// The machine had too little memory left.
+    /// The machine was short of memory, and its lease allows to end it then.
     MemoryPressure,
     /// The node ended and took its sandboxes with it.
     NodeEnded,
@@ -53,7 +53,7 @@ impl EndCause {
 pub struct Ending {
     /// Why, for a program.
     pub cause: EndCause,
-    /// Who: `client`, the tenant whose key was used, `lease`, `pool NAME`, `group ID` or `node`.
+    /// Who: `client`, the tenant whose key was used, `lease`, `pressure`, `pool NAME`, `group ID` or `node`.
     pub by: String,
     /// When, RFC 3339, UTC.
     pub at: String,

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::ending::Ending;
 use crate::id::{GroupId, PoolName, SandboxId, SnapshotId, TenantName};
-use crate::sandbox::ImageRef;
+use crate::sandbox::{FrozenBy, ImageRef};
 
 /// Something that happened to a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,7 +41,11 @@ pub enum EventKind {
     /// Somebody claimed it from its pool.
     Claimed,
     /// Its processes were stopped.
-    Frozen,
+    Frozen {
+        /// By whom.
+        #[serde(default, rename = "frozen_by")]
+        by: FrozenBy,
+    },
     /// They run again.
     Thawed,
     /// A snapshot of its files was taken.
@@ -74,7 +78,7 @@ impl EventKind {
             Self::Created => "created",
             Self::Adopted => "adopted",
             Self::Claimed => "claimed",
-            Self::Frozen => "frozen",
+            Self::Frozen { .. } => "frozen",
             Self::Thawed => "thawed",
             Self::Snapshotted { .. } => "snapshotted",
             Self::Restored { .. } => "restored",

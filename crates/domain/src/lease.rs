@@ -29,6 +29,22 @@ pub struct Lease {
     /// Seconds without word of its owner. 0.1 to 31,536,000. Needs `owner`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner_s: Option<f64>,
+    /// What may be done to it while it is idle and the machine is short of memory; `freeze` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<Reclaim>,
+}
+
+/// What may be done to an idle sandbox whose memory the machine needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reclaim {
+    /// Nothing.
+    Never,
+    /// It is frozen and the kernel takes back what it can of its memory; the next request thaws it.
+    #[default]
+    Freeze,
+    /// It is ended where that is not enough.
+    End,
 }
 
 impl Lease {
@@ -61,6 +77,7 @@ impl Lease {
             idle_s: self.idle_s.or(other.idle_s),
             owner,
             owner_s,
+            reclaim: self.reclaim.or(other.reclaim),
         }
     }
 
@@ -96,9 +113,10 @@ mod tests {
     #[test]
     fn a_claim_says_more_than_a_template() {
         let template = Lease { lifetime_s: Some(60.0), idle_s: Some(5.0), ..owned("template", 3.0) };
-        let claim = Lease { idle_s: Some(9.0), ..owned("claim", 4.0) };
+        let reclaim = Some(Reclaim::End);
+        let claim = Lease { idle_s: Some(9.0), reclaim, ..owned("claim", 4.0) };
         let both = claim.or(&template);
-        assert_eq!(both, Lease { lifetime_s: Some(60.0), idle_s: Some(9.0), ..owned("claim", 4.0) });
+        assert_eq!(both, Lease { lifetime_s: Some(60.0), idle_s: Some(9.0), reclaim, ..owned("claim", 4.0) });
         assert_eq!(Lease::default().or(&template), template);
         both.validate().unwrap();
     }

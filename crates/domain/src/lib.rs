@@ -32,15 +32,15 @@ pub use group::{EndedMany, EndedMember, Failed, GroupInfo, GroupSpec, OnFailure}
 pub use id::{
     ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName, TenantName,
 };
-pub use lease::Lease;
+pub use lease::{Lease, Reclaim};
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
 pub use resources::{ResourceChange, Resources};
-pub use sandbox::{ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
+pub use sandbox::{FrozenBy, ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
 pub use secret::Secret;
 pub use signal::Signal;
 pub use snapshot::{
     Afterwards, Change, Diff, Difference, ForkSpec, Holds, RestoreSpec, SnapshotInfo, SnapshotSpec,
 };
-pub use stats::{NodeStats, SandboxStats, Taken};
+pub use stats::{MemoryStats, NodeStats, SandboxStats, Taken};
 pub use template::{TemplateInfo, TemplateSpec};

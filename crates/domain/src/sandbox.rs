@@ -244,7 +244,11 @@ pub enum SandboxPhase {
     /// Its guest takes requests.
     Running,
     /// Every process in it is stopped by the kernel; it keeps its memory.
-    Frozen,
+    Frozen {
+        /// Who stopped them.
+        #[serde(default, rename = "frozen_by")]
+        by: FrozenBy,
+    },
     /// Its guest is gone. It answers nothing but delete.
     Dead {
         /// Why the guest is gone.
@@ -254,20 +258,46 @@ pub enum SandboxPhase {
     Destroying,
 }
 
+/// Who stopped the processes of a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FrozenBy {
+    /// A client: they stay stopped until a client thaws it.
+    #[default]
+    Client,
+    /// The node, which was short of memory: the next request to it thaws it.
+    Pressure,
+}
+
+impl FrozenBy {
+    /// It as it stands on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Pressure => "pressure",
+        }
+    }
+}
+
 impl SandboxPhase {
     /// True when the step is legal.
     #[must_use]
     pub fn may_become(&self, next: &Self) -> bool {
         match (self, next) {
-            (Self::Creating | Self::Frozen, Self::Running) | (Self::Running, Self::Frozen) => true,
-            (Self::Creating | Self::Running | Self::Frozen, Self::Dead { .. }) => true,
+            (Self::Creating | Self::Frozen { .. }, Self::Running) | (Self::Running, Self::Frozen { .. }) => {
+                true
+            }
+            // What the node froze a client may want to stay so.
+            (Self::Frozen { by: FrozenBy::Pressure }, Self::Frozen { by: FrozenBy::Client }) => true,
+            (Self::Creating | Self::Running | Self::Frozen { .. }, Self::Dead { .. }) => true,
             (
-                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. } | Self::Destroying,
+                Self::Creating | Self::Running | Self::Frozen { .. } | Self::Dead { .. } | Self::Destroying,
                 Self::Destroying,
             ) => true,
             (
-                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. } | Self::Destroying,
-                Self::Creating | Self::Running | Self::Frozen | Self::Dead { .. },
+                Self::Creating | Self::Running | Self::Frozen { .. } | Self::Dead { .. } | Self::Destroying,
+                Self::Creating | Self::Running | Self::Frozen { .. } | Self::Dead { .. },
             ) => false,
         }
     }

@@ -28,6 +28,18 @@ pub struct Observed {
     pub room: u32,
     /// Claims that wait for a sandbox made for them alone: refilling yields to them.
     pub waiting: u32,
+    /// How the machine stands.
+    pub memory: Memory,
+}
+
+/// Whether the machine has memory for sandboxes that nobody needs yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// It has.
+    #[default]
+    Enough,
+    /// It takes memory back from idle sandboxes.
+    Short,
 }
 
 /// One thing to do.
@@ -44,10 +56,7 @@ pub enum Action {
 /// What to do now. With nothing left to do, the answer is empty.
 #[must_use]
 pub fn plan(desired: Desired, observed: Observed) -> Vec<Action> {
-    let target = match desired.phase {
-        PoolPhase::Active => observed.demand.clamp(desired.size.min, desired.size.max.max(desired.size.min)),
-        PoolPhase::Draining => 0,
-    };
+    let target = target(desired, observed);
     let mut actions = Vec::new();
     if observed.outdated > 0 {
         actions.push(Action::RetireOutdated);
@@ -66,6 +75,16 @@ pub fn plan(desired: Desired, observed: Observed) -> Vec<Action> {
         actions.push(Action::Make(make));
     }
     actions
+}
+
+fn target(desired: Desired, observed: Observed) -> u32 {
+    let PoolSize { min, max } = desired.size;
+    match (desired.phase, observed.memory) {
+        (PoolPhase::Active, Memory::Enough) => observed.demand.clamp(min, max.max(min)),
+        // What may come again is no reason to take from those who are there.
+        (PoolPhase::Active, Memory::Short) => min,
+        (PoolPhase::Draining, _) => 0,
+    }
 }
 
 #[cfg(test)]
@@ -94,17 +113,35 @@ mod tests {
 
     #[test]
     fn a_draining_pool_and_an_old_version_go() {
-        let full = Observed { ready: 4, outdated: 2, making: 1, demand: 9, makers: 4, room: 100, waiting: 0 };
+        let full = Observed {
+            ready: 4,
+            outdated: 2,
+            making: 1,
+            demand: 9,
+            makers: 4,
+            room: 100,
+            ..Observed::default()
+        };
         let draining = Desired { phase: PoolPhase::Draining, ..active(3, 10) };
         assert_eq!(plan(draining, full), [Action::RetireOutdated, Action::Retire(4)]);
+    }
+
+    #[test]
+    fn a_machine_short_of_memory_keeps_no_more_ready_than_the_least() {
+        let busy = Observed { ready: 9, demand: 50, makers: 4, room: 100, ..Observed::default() };
+        let short = Observed { memory: Memory::Short, ..busy };
+        assert_eq!(plan(active(2, 10), busy), [Action::Make(1)]);
+        assert_eq!(plan(active(2, 10), short), [Action::Retire(7)]);
+        assert_eq!(plan(active(2, 10), Observed { ready: 1, ..short }), [Action::Make(1)]);
     }
 
     prop_compose! {
         fn any_observed()(
             ready in 0_u32..300, outdated in 0_u32..50, making in 0_u32..50, demand in 0_u32..500,
-            makers in 0_u32..40, room in 0_u32..400, waiting in 0_u32..3,
+            makers in 0_u32..40, room in 0_u32..400, waiting in 0_u32..3, short in any::<bool>(),
         ) -> Observed {
-            Observed { ready, outdated, making, demand, makers, room, waiting }
+            let memory = if short { Memory::Short } else { Memory::Enough };
+            Observed { ready, outdated, making, demand, makers, room, waiting, memory }
         }
     }
 
@@ -137,10 +174,7 @@ mod tests {
         #[test]
         fn it_comes_to_rest_where_it_was_told_to(desired in any_desired(), begin in any_observed()) {
             let mut now = Observed { waiting: 0, makers: begin.makers.max(1), ..begin };
-            let target = match desired.phase {
-                PoolPhase::Active => now.demand.clamp(desired.size.min, desired.size.max),
-                PoolPhase::Draining => 0,
-            };
+            let target = target(desired, now);
             let reachable = target.min(now.ready.saturating_add(now.making).saturating_add(now.room));
             let mut steps = 0;
             loop {

@@ -18,7 +18,7 @@ use crate::admission::{Admission, Patience};
 use crate::binding::Files;
 use crate::demand::Demand;
 use crate::error::FleetError;
-use crate::plan::{Action, Desired, Observed, plan};
+use crate::plan::{Action, Desired, Memory, Observed, plan};
 use crate::setup;
 use crate::shelf::PoolRecord;
 
@@ -362,6 +362,7 @@ impl Pool {
         let second = self.second();
         // Room that somebody waits for is not for us.
         let room = if self.inner.admission.is_awaited() { 0 } else { self.inner.node.room() };
+        let memory = if self.inner.node.is_short_of_memory() { Memory::Short } else { Memory::Enough };
         let yields = self.yields().is_some();
         let mut contents = self.contents();
         let version = contents.template.version;
@@ -375,6 +376,7 @@ impl Pool {
             makers: if rests || yields || self.inner.closing.is_cancelled() { 0 } else { makers() },
             room: count(room),
             waiting: contents.waiting,
+            memory,
         };
         let actions = plan(Desired { size: contents.spec.size(), phase: contents.phase }, observed);
         for action in &actions {

@@ -79,6 +79,8 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use hothouse_domain::FrozenBy;
+
     use super::*;
 
     #[tokio::test]
@@ -91,7 +93,7 @@ mod tests {
         let batch = waiting.await;
         assert_eq!((batch.missed, batch.events[0].seq), (0, 1));
         for _ in 0..KEPT + 4 {
-            events.note(&id, &Terms::default(), EventKind::Frozen);
+            events.note(&id, &Terms::default(), EventKind::Frozen { by: FrozenBy::Client });
         }
         let batch = events.after(1, 3).await;
         assert_eq!(batch.missed, 4);

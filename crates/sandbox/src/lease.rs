@@ -131,7 +131,7 @@ mod tests {
     const CLOCKS: Clocks = Clocks { now: 10_000, leased: 1_000, used: 9_000, owner: 8_000 };
 
     fn lease(lifetime_s: Option<f64>, owner_s: Option<f64>, idle_s: Option<f64>) -> Lease {
-        Lease { lifetime_s, idle_s, owner_s, owner: owner_s.map(|_| "o".parse().unwrap()) }
+        Lease { lifetime_s, idle_s, owner_s, owner: owner_s.map(|_| "o".parse().unwrap()), reclaim: None }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use hothouse_domain::capacity::Amounts;
 use hothouse_domain::{
-    Capabilities, ClaimSpec, EndCause, Ending, EventKind, OwnerName, PoolPlace, SandboxId, SandboxInfo,
-    SandboxSpec, TenantName,
+    Capabilities, ClaimSpec, EndCause, Ending, EventKind, FrozenBy, MemoryStats, OwnerName, PoolPlace,
+    SandboxId, SandboxInfo, SandboxSpec, TenantName,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::exec_request::fresh;
 use crate::lease::Owners;
 use crate::link::LinkCache;
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
-use crate::pressure::Pressure;
+use crate::pressure::{Marks, Pressure, keeper};
 use crate::registry::Registry;
 use crate::sandbox::{Command, Origin, Sandbox, Surroundings};
 use crate::terms::{Claimant, Terms, boottime_ms};
@@ -46,6 +46,8 @@ pub struct NodeOptions {
     pub capacity: Amounts,
     /// Bytes of memory that have to be left on the machine for another sandbox to be made; 0 for no such limit.
     pub min_free_memory: u64,
+    /// Bytes of memory below which it is taken back from idle sandboxes; 0 for never.
+    pub reclaim_below: u64,
     /// What becomes of the sandboxes when this process is killed.
     pub when_orphaned: WhenOrphaned,
 }
@@ -135,7 +137,6 @@ const AHEAD: usize = 8;
 struct Inner {
     around: Arc<Surroundings>,
     registry: Arc<Registry<Sandbox>>,
-    pressure: Pressure,
     /// Cancelled when the node takes no more requests.
     closing: CancellationToken,
 }
@@ -146,8 +147,8 @@ impl Node {
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, min_free_memory, when_orphaned } =
-            options;
+        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned, .. } = options;
+        let marks = Marks { floor: options.min_free_memory, reclaim_below: options.reclaim_below };
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
         let endings = match when_orphaned {
             WhenOrphaned::LiveOn => {
@@ -167,13 +168,13 @@ impl Node {
             endings,
             events: Events::new(),
             owners: Owners::default(),
+            pressure: Pressure::new(marks),
         });
         let registry = Arc::new(Registry::new(max_sandboxes, &capacity));
         let closing = CancellationToken::new();
-        let node = Self {
-            inner: Arc::new(Inner { around, registry, pressure: Pressure::new(min_free_memory), closing }),
-        };
+        let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
         node.sweep_links();
+        node.keep_memory();
         for (id, terms) in adopted.dead {
             node.found_dead(id, terms);
         }
@@ -197,6 +198,28 @@ impl Node {
                 () = around.links.sweep_forever() => {}
             }
         });
+    }
+
+    fn keep_memory(&self) {
+        if self.inner.around.pressure.takes_back() {
+            let (around, registry) = (Arc::clone(&self.inner.around), Arc::clone(&self.inner.registry));
+            let closing = self.inner.closing.clone();
+            self.inner.around.tasks.spawn(async move { keeper::keep(&around, &registry, &closing).await });
+        }
+    }
+
+    /// The memory of the machine, and what was done to keep enough of it.
+    #[must_use]
+    pub fn memory(&self) -> MemoryStats {
+        let frozen =
+            self.all().iter().filter(|sandbox| sandbox.frozen_by() == Some(FrozenBy::Pressure)).count();
+        self.inner.around.pressure.stats(frozen as u64)
+    }
+
+    /// True while memory is taken back from idle sandboxes: what nobody needs yet is better not made.
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
+        self.inner.around.pressure.short().is_some()
     }
 
     /// The end that was written down for this sandbox.
@@ -302,7 +325,7 @@ impl Node {
         if self.inner.closing.is_cancelled() {
             return Err(SandboxError::ShuttingDown);
         }
-        self.inner.pressure.check()?;
+        self.inner.around.pressure.check()?;
         let mut reserved = Vec::with_capacity(wanted.len());
         let mut entries = Vec::with_capacity(wanted.len());
         for NewSandbox { mut spec, pool, claimant } in wanted {
@@ -310,7 +333,7 @@ impl Node {
             let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
             spec.id = Some(id.clone());
             spec.workdir = Some(crate::exec_request::workdir(&spec));
-            let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
+            let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms(), frozen_by: None };
             let demand = terms.demand();
             let (sandbox, commands) = Sandbox::new(id.clone(), terms, Arc::clone(&self.inner.around));
             sandbox.take_image(&sandbox.terms())?;

@@ -72,7 +72,10 @@ impl Gate {
     }
 
     pub(crate) fn step(&self, next: SandboxPhase) -> Result<(), IllegalStep> {
-        let mut state = locked(&self.state);
+        self.take_step(&mut locked(&self.state), next)
+    }
+
+    fn take_step(&self, state: &mut State, next: SandboxPhase) -> Result<(), IllegalStep> {
         if !state.phase.may_become(&next) {
             return Err(IllegalStep { from: state.phase.clone(), to: next });
         }
@@ -80,6 +83,16 @@ impl Gate {
         // Under the lock, so that watchers see the steps in their order.
         self.shown.send_replace(next);
         Ok(())
+    }
+
+    /// Takes the step unless the sandbox was used after this moment, or a request is on its way.
+    pub(crate) fn step_unless_used(&self, next: SandboxPhase, since_ms: u64) -> Result<bool, IllegalStep> {
+        let mut state = locked(&self.state);
+        if state.openings > 0 || self.used.load(Ordering::Relaxed) > since_ms {
+            return Ok(false);
+        }
+        self.take_step(&mut state, next)?;
+        Ok(true)
     }
 
     /// Lets a request through, or says why not. A sandbox that is being made lets nobody through: its handle is not
@@ -107,7 +120,7 @@ impl Gate {
 fn refusal(phase: &SandboxPhase, id: &SandboxId) -> Result<(), SandboxError> {
     match phase {
         SandboxPhase::Running => Ok(()),
-        SandboxPhase::Frozen => Err(SandboxError::Frozen(id.clone())),
+        SandboxPhase::Frozen { .. } => Err(SandboxError::Frozen(id.clone())),
         SandboxPhase::Dead { reason } => Err(SandboxError::Dead { id: id.clone(), reason: reason.clone() }),
         SandboxPhase::Creating | SandboxPhase::Destroying => Err(SandboxError::NotFound(id.to_string())),
     }
@@ -131,7 +144,11 @@ impl Drop for Opening {
 
 #[cfg(test)]
 mod tests {
+    use hothouse_domain::FrozenBy;
+
     use super::*;
+
+    const FROZEN: SandboxPhase = SandboxPhase::Frozen { by: FrozenBy::Client };
 
     fn dead() -> SandboxPhase {
         SandboxPhase::Dead { reason: "out of memory".to_owned() }
@@ -144,7 +161,7 @@ mod tests {
     #[test]
     fn a_life_with_a_freeze_in_it() {
         let gate = Gate::new(SandboxPhase::Creating);
-        for next in [SandboxPhase::Running, SandboxPhase::Frozen, SandboxPhase::Running, dead()] {
+        for next in [SandboxPhase::Running, FROZEN, SandboxPhase::Running, dead()] {
             gate.step(next.clone()).unwrap();
             assert_eq!(gate.phase(), next);
             assert_eq!(*gate.watch().borrow(), next);
@@ -155,7 +172,7 @@ mod tests {
     #[test]
     fn an_illegal_step_is_refused_and_changes_nothing() {
         let gate = Gate::new(dead());
-        for next in [SandboxPhase::Creating, SandboxPhase::Running, SandboxPhase::Frozen, dead()] {
+        for next in [SandboxPhase::Creating, SandboxPhase::Running, FROZEN, dead()] {
             let refused = gate.step(next.clone()).unwrap_err();
             assert_eq!(refused, IllegalStep { from: dead(), to: next });
             assert_eq!(gate.phase(), dead());
@@ -165,17 +182,38 @@ mod tests {
     #[test]
     fn the_gate_says_why_it_is_shut() {
         let refused = |phase| Gate::new(phase).enter(&id()).unwrap_err().code().as_str();
-        assert_eq!(refused(SandboxPhase::Frozen), "sandbox_frozen");
+        assert_eq!(refused(FROZEN), "sandbox_frozen");
         assert_eq!(refused(dead()), "sandbox_dead");
         assert_eq!(refused(SandboxPhase::Destroying), "sandbox_not_found");
         assert!(Gate::new(SandboxPhase::Running).enter(&id()).is_ok());
+    }
+
+    #[test]
+    fn what_the_node_froze_a_client_may_freeze_and_not_the_other_way_round() {
+        let gate = Gate::new(SandboxPhase::Running);
+        for by in [FrozenBy::Pressure, FrozenBy::Client] {
+            gate.step(SandboxPhase::Frozen { by }).unwrap();
+        }
+        gate.step(SandboxPhase::Frozen { by: FrozenBy::Pressure }).unwrap_err();
+    }
+
+    #[test]
+    fn who_comes_in_between_keeps_the_gate_open() {
+        let gate = Gate::new(SandboxPhase::Running);
+        let before = gate.used_ms();
+        let opening = gate.enter(&id()).unwrap();
+        assert!(!gate.step_unless_used(FROZEN, before).unwrap(), "a request is on its way");
+        drop(opening);
+        assert!(!gate.step_unless_used(FROZEN, before.saturating_sub(1)).unwrap(), "there was one");
+        assert!(gate.step_unless_used(FROZEN, gate.used_ms()).unwrap());
+        assert_eq!(gate.phase(), FROZEN);
     }
 
     #[tokio::test]
     async fn quiet_comes_when_the_last_opening_goes() {
         let gate = Gate::new(SandboxPhase::Running);
         let (first, second) = (gate.enter(&id()).unwrap(), gate.enter(&id()).unwrap());
-        gate.step(SandboxPhase::Frozen).unwrap();
+        gate.step(FROZEN).unwrap();
         assert!(gate.enter(&id()).is_err());
         let mut quiet = Box::pin(gate.quiet());
         assert!(futures::poll!(quiet.as_mut()).is_pending());

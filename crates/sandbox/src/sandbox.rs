@@ -5,6 +5,7 @@ mod execs;
 mod files;
 mod leases;
 mod owner;
+mod relief;
 mod requests;
 mod shells;
 mod snapshots;
@@ -23,10 +24,12 @@ use crate::lease::Owners;
 use crate::link::{LinkCache, LinkPlace};
 use crate::native::{NativeBackend, Running};
 use crate::phase::Gate;
+use crate::pressure::Pressure;
 use crate::snapshot::SnapshotUse;
 use crate::terms::Terms;
 
 pub(crate) use owner::{Command, Origin};
+pub(crate) use relief::Relief;
 
 pub(crate) use snapshots::NewSnapshot;
 
@@ -93,6 +96,7 @@ pub(crate) struct Surroundings {
     pub(crate) endings: Endings,
     pub(crate) events: Events,
     pub(crate) owners: Owners,
+    pub(crate) pressure: Pressure,
 }
 
 #[derive(Debug)]
@@ -142,7 +146,11 @@ impl Sandbox {
         terms: Terms,
         around: Arc<Surroundings>,
     ) -> (Self, mpsc::Receiver<Command>) {
-        let phase = if running.is_frozen() { SandboxPhase::Frozen } else { SandboxPhase::Running };
+        let phase = if running.is_frozen() {
+            SandboxPhase::Frozen { by: terms.frozen_by.unwrap_or_default() }
+        } else {
+            SandboxPhase::Running
+        };
         Self::in_phase(phase, running.id().clone(), terms, around, Some(running))
     }
 

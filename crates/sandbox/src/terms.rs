@@ -1,7 +1,7 @@
 //! What a sandbox was made from and whose it is: what a later node has to know of it.
 
 use hothouse_domain::capacity::demand;
-use hothouse_domain::{Claim, ClaimSpec, GroupId, Invalid, PoolPlace, SandboxSpec, TenantName};
+use hothouse_domain::{Claim, ClaimSpec, FrozenBy, GroupId, Invalid, PoolPlace, SandboxSpec, TenantName};
 use serde::{Deserialize, Serialize};
 
 use crate::capacity::Demand;
@@ -20,6 +20,9 @@ pub struct Terms {
     /// Since when its lease counts, in milliseconds since the machine started: no step of the clock ends a lease.
     #[serde(default)]
     pub leased_ms: u64,
+    /// Who froze it, where that was not a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_by: Option<FrozenBy>,
 }
 
 /// Who asked for a sandbox, and by which request.

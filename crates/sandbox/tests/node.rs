@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hothouse_domain::{
-    Enforcement, ErrorCode, ExecSpec, ExecState, Outcome, Resources, SandboxId, SandboxInfo, SandboxPhase,
-    SandboxSpec,
+    Enforcement, ErrorCode, ExecSpec, ExecState, FrozenBy, Outcome, Resources, SandboxId, SandboxInfo,
+    SandboxPhase, SandboxSpec,
 };
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
@@ -49,6 +49,7 @@ impl Home {
             max_sandboxes,
             capacity: Default::default(),
             min_free_memory: 0,
+            reclaim_below: 0,
             when_orphaned,
         })
         .await
@@ -355,7 +356,7 @@ async fn sandboxes_outlive_their_node_and_the_next_one_adopts_them() {
 
     if freezes {
         let frozen = node.get(&"frozen".parse().unwrap()).unwrap();
-        assert_eq!(frozen.info().phase, SandboxPhase::Frozen);
+        assert_eq!(frozen.info().phase, SandboxPhase::Frozen { by: FrozenBy::Client });
         assert_eq!(code(soon(frozen.exec(sh("true"))).await), ErrorCode::SandboxFrozen);
         frozen.thaw().await.unwrap();
         assert_eq!(soon(frozen.exec(sh("echo thawed"))).await.unwrap().stdout, "thawed\n");

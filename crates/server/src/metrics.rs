@@ -1,5 +1,7 @@
 //! What the server counts, in the Prometheus text format.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::memory::MemoryMetrics;
 use crate::app::App;
 use crate::problem::Refusal;
 
@@ -160,6 +163,7 @@ pub(crate) struct Metrics {
     endings: Family<CauseLabels, Counter>,
     pools: PoolMetrics,
     queue: QueueMetrics,
+    memory: MemoryMetrics,
     pub(crate) connections: Gauge,
     pub(crate) connections_refused: Counter,
     pub(crate) streams: Gauge,
@@ -182,6 +186,7 @@ impl Metrics {
             endings: Family::default(),
             pools: PoolMetrics::default(),
             queue: QueueMetrics::default(),
+            memory: MemoryMetrics::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
             streams: Gauge::default(),
@@ -204,6 +209,7 @@ impl Metrics {
         registry.register("sandbox_endings", "Sandboxes that have ended, by cause", metrics.endings.clone());
         metrics.pools.register(registry);
         metrics.queue.register(registry);
+        metrics.memory.register(registry);
         registry.register("http_connections", "Open connections", metrics.connections.clone());
         registry.register(
             "http_connections_refused",
@@ -275,6 +281,7 @@ pub(crate) async fn metrics(State(app): State<App>) -> Response {
     }
     app.metrics.pools.take_over(&app.fleet.pools());
     app.metrics.queue.take_over(app.fleet.queue(), &app.node.usage());
+    app.metrics.memory.take_over(app.node.memory());
     let mut text = String::with_capacity(16 << 10);
     if let Err(error) = encode(&mut text, &app.metrics.registry) {
         let detail = format!("the counters could not be written: {error}");

@@ -55,6 +55,7 @@ pub(crate) async fn of_node(
     let stats = NodeStats {
         at_s: hothouse_sandbox::uptime_s(),
         usage: usage.map(|(name, (taken, capacity))| (name, Taken { taken, capacity })).collect(),
+        memory: app.node.memory(),
         waiting: app.fleet.queue().waiting,
         pools: app.fleet.pools(),
         sandboxes,

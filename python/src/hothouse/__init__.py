@@ -118,7 +118,7 @@ from .shapes.sandbox import (
     SandboxSpec,
     ShellInfo,
 )
-from .shapes.stats import NodeStats, SandboxStats, Taken
+from .shapes.stats import MemoryStats, NodeStats, SandboxStats, Taken
 
 __version__ = _version("hothouse")
 
@@ -183,6 +183,7 @@ __all__ = [
     "LimitExceeded",
     "LocalServerFailed",
     "MethodNotAllowed",
+    "MemoryStats",
     "Missed",
     "NoSpace",
     "NodeStats",

@@ -1,6 +1,6 @@
 //! `hothouse ps`.
 
-use hothouse_domain::{Claim, SandboxInfo, SandboxPhase};
+use hothouse_domain::{Claim, FrozenBy, SandboxInfo, SandboxPhase};
 use jiff::Timestamp;
 
 use super::table::{self, Table};
@@ -71,7 +71,8 @@ fn phase(phase: &SandboxPhase) -> String {
     match phase {
         SandboxPhase::Creating => "creating".to_owned(),
         SandboxPhase::Running => "running".to_owned(),
-        SandboxPhase::Frozen => "frozen".to_owned(),
+        SandboxPhase::Frozen { by: FrozenBy::Client } => "frozen".to_owned(),
+        SandboxPhase::Frozen { by: FrozenBy::Pressure } => "frozen for memory".to_owned(),
         SandboxPhase::Dead { reason } => format!("dead: {reason}"),
         SandboxPhase::Destroying => "destroying".to_owned(),
     }

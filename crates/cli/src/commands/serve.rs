@@ -56,6 +56,10 @@ pub(crate) struct ServeArgs {
     /// Memory that has to be left on the machine for another sandbox to be made: before it swaps, or its OOM killer chooses
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "HOTHOUSE_MIN_FREE_MEMORY", hide_env_values = true)]
     min_free_memory: u64,
+    /// Memory below which it is taken back from idle sandboxes: they are frozen until they are used, or ended where their
+    /// lease says so; 0 for never [default: twice --min-free-memory]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "HOTHOUSE_RECLAIM_BELOW", hide_env_values = true)]
+    reclaim_below: Option<u64>,
     /// What happens to the sandboxes when the server ends: the next server on this home finds those that are left
     #[arg(
         long,
@@ -150,6 +154,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
         max_sandboxes,
         capacity,
         min_free_memory,
+        reclaim_below,
         on_exit,
         keys,
         tls_cert,
@@ -167,6 +172,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let max_sandboxes = usize::try_from(max_sandboxes).unwrap_or(usize::MAX);
     let options = NodeOptions {
         min_free_memory,
+        reclaim_below: mark(reclaim_below, min_free_memory)?,
         ..node.options(home.clone(), max_sandboxes, capacity, WhenOrphaned::LiveOn)?
     };
     let started = Box::pin(Node::start(options)).await;
@@ -204,6 +210,21 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     fleet.close().await;
     node.shutdown(on_exit.into()).await;
     Ok(0)
+}
+
+/// The mark below which memory is taken back: of no use where nothing can be made any more.
+fn mark(asked: Option<u64>, floor: u64) -> Result<u64, Failure> {
+    match asked {
+        None => Ok(floor.saturating_mul(2)),
+        Some(mark) if mark > 0 && mark < floor => Err(Failure::usage(
+            "--reclaim-below",
+            format!(
+                "is {mark} bytes, less than the {floor} of --min-free-memory, below which no sandbox is made"
+            ),
+        )
+        .hint("give it as much or more, or 0 for never")),
+        Some(mark) => Ok(mark),
+    }
 }
 
 /// Allows as many open files as the administrator does, not as few as suit programs that use select(2); how many.

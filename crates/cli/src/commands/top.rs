@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use hothouse_domain::{NodeStats, SandboxId, SandboxPhase};
+use hothouse_domain::{FrozenBy, NodeStats, SandboxId, SandboxPhase};
 use reqwest::Method;
 
 use super::table::{self, Table};
@@ -125,7 +125,8 @@ fn state(phase: &SandboxPhase) -> &'static str {
     match phase {
         SandboxPhase::Creating => "creating",
         SandboxPhase::Running => "running",
-        SandboxPhase::Frozen => "frozen",
+        SandboxPhase::Frozen { by: FrozenBy::Client } => "frozen",
+        SandboxPhase::Frozen { by: FrozenBy::Pressure } => "frozen for memory",
         SandboxPhase::Dead { .. } => "dead",
         SandboxPhase::Destroying => "destroying",
     }

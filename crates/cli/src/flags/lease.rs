@@ -1,6 +1,6 @@
 //! How long a sandbox stays when nobody deletes it.
 
-use hothouse_domain::{Lease, OwnerName};
+use hothouse_domain::{Lease, OwnerName, Reclaim};
 
 use super::values::duration;
 
@@ -20,12 +20,24 @@ pub(crate) struct LeaseFlags {
     /// It ends when there was no word of its owner for so long, e.g. 5m
     #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, requires = "owner")]
     owner_timeout: Option<f64>,
+    /// What may be done to it while it is idle and the machine is short of memory: never, freeze or end [default: freeze]
+    #[arg(long, value_name = "WHAT", value_parser = reclaim)]
+    reclaim: Option<Reclaim>,
+}
+
+fn reclaim(text: &str) -> Result<Reclaim, &'static str> {
+    match text {
+        "never" => Ok(Reclaim::Never),
+        "freeze" => Ok(Reclaim::Freeze),
+        "end" => Ok(Reclaim::End),
+        _ => Err("use never, freeze or end"),
+    }
 }
 
 impl LeaseFlags {
     /// The lease that they ask for.
     pub(crate) fn lease(self) -> Lease {
-        let Self { lifetime, idle, owner, owner_timeout } = self;
-        Lease { lifetime_s: lifetime, idle_s: idle, owner, owner_s: owner_timeout }
+        let Self { lifetime, idle, owner, owner_timeout, reclaim } = self;
+        Lease { lifetime_s: lifetime, idle_s: idle, owner, owner_s: owner_timeout, reclaim }
     }
 }

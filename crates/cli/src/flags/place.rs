@@ -85,6 +85,16 @@ impl NodeFlags {
         let spawner =
             std::env::current_exe().map_err(|e| Failure::io("finding this program's own file", &e))?;
         let cgroup = self.cgroup.clone().filter(|name| !name.is_empty());
-        Ok(NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, min_free_memory: 0, when_orphaned })
+        Ok(NodeOptions {
+            home,
+            spawner,
+            cgroup,
+            max_sandboxes,
+            capacity,
+            // A job's own sandboxes are its own business.
+            min_free_memory: 0,
+            reclaim_below: 0,
+            when_orphaned,
+        })
     }
 }

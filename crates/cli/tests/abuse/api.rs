@@ -48,7 +48,17 @@ impl Api {
     pub(crate) fn new(base: &str) -> anyhow::Result<Self> {
         // Every client wants one, TLS or not; the first one stays.
         drop(tokio_rustls::rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(180)).tcp_nodelay(true).build()?;
+        Self::with_key(base, None)
+    }
+
+    /// One that shows this key with every request.
+    pub(crate) fn with_key(base: &str, key: Option<&str>) -> anyhow::Result<Self> {
+        let mut headers = reqwest::header::HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert(reqwest::header::AUTHORIZATION, format!("Bearer {key}").parse()?);
+        }
+        let builder = reqwest::Client::builder().timeout(Duration::from_secs(180)).tcp_nodelay(true);
+        let http = builder.default_headers(headers).build()?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), http })
     }
 
@@ -63,6 +73,25 @@ impl Api {
         let response = request.body(body).send().await.with_context(|| path.to_owned())?;
         let status = response.status().as_u16();
         Ok(Answer { status, body: response.bytes().await.with_context(|| path.to_owned())? })
+    }
+
+    /// Begins a request and leaves its answer unread.
+    pub(crate) async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<reqwest::Response> {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        Ok(request.header("content-type", "application/json").body(body).send().await?)
+    }
+
+    /// Sends a request that is to be carried out once.
+    pub(crate) async fn once(&self, key: &str, path: &str, body: Bytes) -> anyhow::Result<Answer> {
+        let request = self.http.post(format!("{}{path}", self.base)).header("idempotency-key", key);
+        let response = request.header("content-type", "application/json").body(body).send().await?;
+        let status = response.status().as_u16();
+        Ok(Answer { status, body: response.bytes().await? })
     }
 
     /// Sends a body that is made while it is sent.

@@ -16,6 +16,8 @@ pub(crate) struct HostState {
     pub(crate) files: Option<(u64, u64)>,
     /// Descriptors of the server and its spawner.
     pub(crate) fds: usize,
+    /// Resident memory of the server and its spawner, in KiB.
+    pub(crate) resident_kib: u64,
     /// Processes inside sandboxes.
     pub(crate) inmates: usize,
     /// Mounts that the host sees.
@@ -60,6 +62,7 @@ impl HostState {
                 .map_or_else(|| Memory::Machine(used()), Memory::Charged),
             files: is_root().then(|| (first_number("/proc/sys/fs/file-nr"), of_others())),
             fds,
+            resident_kib: ours.iter().map(|pid| resident_kib(*pid)).sum(),
             inmates: inmates.len(),
             mounts: mounts("self"),
             spawner_mounts,
@@ -125,6 +128,11 @@ pub(crate) fn guests(server: u32) -> Vec<u32> {
 pub(crate) fn peak_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     number_after(&status, "VmHWM:")
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    number_after(&status, "VmRSS:")
 }
 
 /// Makes the kernel forget a process's peak so far.

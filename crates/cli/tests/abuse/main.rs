@@ -13,6 +13,7 @@
 mod account;
 mod api;
 mod cases;
+mod companion;
 mod findings;
 mod host;
 mod matrix;

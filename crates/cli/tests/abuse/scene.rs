@@ -52,6 +52,11 @@ impl<'a> Scene<'a> {
         self.made.push(id);
     }
 
+    /// How many sandboxes this case has now.
+    pub(crate) fn owned(&self) -> usize {
+        self.made.len()
+    }
+
     /// A fresh sandbox with the limits that one gets without asking.
     pub(crate) async fn plain(&mut self) -> anyhow::Result<String> {
         self.sandbox(Resources::default()).await

@@ -52,7 +52,7 @@ impl Whom {
         }
     }
 
-    fn uid(self) -> Option<u32> {
+    pub(crate) fn uid(self) -> Option<u32> {
         match self {
             Self::Delegated | Self::User if is_root() => Some(USER),
             Self::Root | Self::Delegated | Self::User => None,
@@ -113,18 +113,8 @@ impl World {
         }
         let account = Account::open(&format!("{name}-server"), cgroup.as_deref())?;
         let log = fs::File::create(dir.path().join("log"))?;
-        let mut command = server_command(whom, account.as_ref(), &program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--home"]).arg(&home);
-        if let Some(name) = &cgroup {
-            command.args(["--cgroup", name]);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).current_dir("/").kill_on_drop(true);
-        command
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", &home)
-            .env("ABUSE_SECRET", "of-the-server");
-        let mut server = command.spawn().context("starting the server")?;
+        let mut command = serve(whom, account.as_ref(), &program, &home, cgroup.as_deref());
+        let mut server = command.stderr(log).spawn().context("starting the server")?;
         let pid = server.id().context("the server has no pid")?;
         let Some(base) = ready(&mut server).await? else {
             bail!("it did not get ready: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
@@ -158,11 +148,40 @@ impl World {
 
     /// Fills the pools, so that what is counted later is not their first growth.
     async fn warm_up(&self) -> anyhow::Result<()> {
-        for _ in 0..8 {
+        // As many at once as any case makes again and again.
+        let turns = (0..16).map(|_| async {
             let made = self.api.create(&SandboxSpec::default()).await?;
             self.api.delete(made.id.as_str()).await?;
-        }
+            anyhow::Ok(())
+        });
+        futures::future::try_join_all(turns).await?;
         Ok(())
+    }
+
+    /// The program under test, where the user may run it.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.dir.path().join("hothouse")
+    }
+
+    /// A place for the control groups of another server, where there is any.
+    pub(crate) fn another_cgroup(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let Some(ours) = &self.cgroup else { return Ok(None) };
+        let another = format!("{ours}-{name}");
+        if self.whom == Whom::Delegated {
+            delegate(&another)?;
+        }
+        Ok(Some(another))
+    }
+
+    /// Starts another server, on a home that is its user's; it and its address.
+    pub(crate) async fn launch(&self, home: &Path, cgroup: Option<&str>) -> anyhow::Result<(Child, String)> {
+        let log = fs::File::options().append(true).create(true).open(home.join("log"))?;
+        let mut server =
+            serve(self.whom, self.account.as_ref(), &self.program(), home, cgroup).stderr(log).spawn()?;
+        let Some(base) = ready(&mut server).await? else {
+            bail!("it did not get ready: {}", fs::read_to_string(home.join("log")).unwrap_or_default());
+        };
+        Ok((server, base))
     }
 
     /// The server's pid.
@@ -253,6 +272,24 @@ async fn ready(server: &mut Child) -> anyhow::Result<Option<String>> {
     tokio::time::timeout(Duration::from_secs(20), wait).await.context("not ready within 20 s")?
 }
 
+/// A server with this home and these control groups.
+fn serve(
+    whom: Whom,
+    account: Option<&Account>,
+    program: &Path,
+    home: &Path,
+    cgroup: Option<&str>,
+) -> Command {
+    let mut command = server_command(whom, account, program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--on-exit", "destroy", "--home"]).arg(home);
+    if let Some(name) = cgroup {
+        command.args(["--cgroup", name]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).current_dir("/").kill_on_drop(true);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home).env("ABUSE_SECRET", "of-the-server");
+    command
+}
+
 /// The server's command: charged to its own account from its first instruction on, and then whoever it is to be.
 fn server_command(whom: Whom, account: Option<&Account>, program: &Path) -> Command {
     let Some(account) = account else { return Command::new(program) };
@@ -295,7 +332,7 @@ fn delegate(name: &str) -> anyhow::Result<()> {
 }
 
 /// Removes what was delegated; the server must have emptied it.
-async fn remove_cgroups(name: &str) -> anyhow::Result<()> {
+pub(crate) async fn remove_cgroups(name: &str) -> anyhow::Result<()> {
     let until = Instant::now() + Duration::from_secs(10);
     for hierarchy in hierarchies() {
         let ours = hierarchy.join(name);

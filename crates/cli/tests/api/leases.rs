@@ -185,6 +185,7 @@ async fn a_lease_that_breaks_a_rule_is_named() -> Result<()> {
         (json!({"idle_s": -1}), "lease.idle_s"),
         (json!({"owner": "a"}), "lease.owner_s"),
         (json!({"owner_s": 3}), "lease.owner"),
+        (json!({"reclaim": "sometimes"}), "lease.reclaim"),
     ] {
         let answer = server.post("/v1/sandboxes", &json!({"lease": lease})).await?;
         ensure!(answer.problem(400, "invalid_request")?["field"] == field, "{field}: {}", answer.json()?);

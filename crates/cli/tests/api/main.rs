@@ -12,6 +12,7 @@ mod keys;
 mod leases;
 mod limits;
 mod pools;
+mod pressure;
 #[path = "../process/mod.rs"]
 mod process;
 mod sandboxes;

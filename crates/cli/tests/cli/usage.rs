@@ -95,6 +95,9 @@ const WRONG: &[&[&str]] = &[
     &["serve", "--max-sandboxes", "-1"],
     &["serve", "--log-format", "xml"],
     &["serve", "--on-exit", "panic"],
+    &["serve", "--reclaim-below", "some"],
+    &["serve", "--reclaim-below", "100M"],
+    &["create", "--reclaim", "sometimes"],
 ];
 
 /// As above, for a program that reads the answer.

@@ -437,7 +437,7 @@ impl NativeBackend {
         let (spawner, abilities) = Spawner::start(&inner).await.map_err(NativeStartError)?;
         let spawner = Arc::new(spawner);
         inner.spawner.send_replace(Some(Arc::clone(&spawner)));
-        let capabilities = capabilities::describe(&abilities);
+        let capabilities = capabilities::describe(&abilities, &inner.groups.reclaims());
         let idmapped = abilities.idmap.is_ok();
         let images = tokio::task::spawn_blocking(move || ImageStore::open(&home, idmapped))
             .await

@@ -2,6 +2,7 @@
 
 use hothouse_domain::{Capabilities, Capability, Enforcement};
 
+use super::cgroup::Reclaimable;
 use super::wire::Abilities;
 
 /// How to get control groups as an ordinary user.
@@ -36,7 +37,7 @@ fn or_partial(found: &Result<(), String>, instead: &str, fix: &str) -> Enforceme
 }
 
 /// All protections, in a fixed order.
-pub(super) fn describe(found: &Abilities) -> Capabilities {
+pub(super) fn describe(found: &Abilities, reclaims: &Result<Reclaimable, String>) -> Capabilities {
     use Enforcement::Enforced;
     let landlock = match &found.landlock {
         Ok(6..) => Enforced,
@@ -58,6 +59,17 @@ pub(super) fn describe(found: &Abilities) -> Capabilities {
         "for each process and each file by itself (RLIMIT_DATA, RLIMIT_FSIZE), not for all together",
         DELEGATE,
     );
+    let reclaim = match reclaims {
+        Ok(Reclaimable::All) => Enforced,
+        Ok(Reclaimable::Read { reason }) => partial(
+            format!(
+                "what was read from files of its image; what its programs hold and the files that it wrote stay in memory: \
+                 {reason}"
+            ),
+            "switch swap on, on cgroup v1; a lease with reclaim=end has an idle sandbox ended where this is not enough",
+        ),
+        Err(reason) => missing(reason, DELEGATE),
+    };
     let pids = or_partial(&found.pids, "by a limit on the user namespace (RLIMIT_NPROC)", DELEGATE);
     Capabilities {
         backend: "native".to_owned(),
@@ -100,6 +112,7 @@ pub(super) fn describe(found: &Abilities) -> Capabilities {
             item("inode_limit", "files that it may make", Enforced),
             item("idmapped_layers", "the image's files belong to root inside and can be edited", idmap),
             item("freeze", "all its processes can be stopped", or_missing(&found.freeze, DELEGATE)),
+            item("reclaim", "the memory of an idle one can be taken back", reclaim),
         ],
     }
 }

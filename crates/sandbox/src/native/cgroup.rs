@@ -4,6 +4,8 @@
 //! there is one tree. On v1 there is one for each controller, and where the hybrid layout has a v2 hierarchy beside them
 //! its tree freezes and kills. Trees are held open as directories, so they work where `/sys` is not mounted.
 
+mod reclaim;
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::wire::Limits;
+
+pub(crate) use reclaim::Reclaimable;
 
 /// The period of the CPU quota, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use hothouse_domain::{ErrorCode, SandboxId};
 
 pub use self::backend::{Adopted, NativeBackend};
+pub(crate) use self::running::GroupMemory;
 pub use self::running::Running;
 pub use self::spawner::spawner_main;
 

@@ -42,6 +42,32 @@ pub struct Running {
     pub(super) death: watch::Sender<Option<String>>,
 }
 
+/// The memory of a sandbox; where the sandbox has ended, of whichever has its control group now.
+#[derive(Debug)]
+pub(crate) struct GroupMemory {
+    backend: Arc<Inner>,
+    group: String,
+}
+
+impl GroupMemory {
+    /// Bytes that are used.
+    pub(crate) fn used(&self) -> Option<u64> {
+        self.backend.groups.usage(&self.group).memory_bytes
+    }
+
+    /// Bytes that may be taken back, where so much room is left in swap.
+    pub(crate) fn reclaimable(&self, swap: u64) -> u64 {
+        self.backend.groups.reclaimable(&self.group, swap)
+    }
+
+    /// Has the kernel take back what it can; how many bytes that were. Blocks while that is under way.
+    pub(crate) fn reclaim(&self, swap: u64) -> Result<u64, String> {
+        let before = self.used().unwrap_or_default();
+        self.backend.groups.reclaim(&self.group, self.reclaimable(swap)).map_err(|e| e.to_string())?;
+        Ok(before.saturating_sub(self.used().unwrap_or(before)))
+    }
+}
+
 impl Running {
     /// Its id.
     #[must_use]
@@ -88,6 +114,12 @@ impl Running {
     /// What it uses.
     pub(crate) fn usage(&self) -> GroupUsage {
         self.body.group.as_deref().map_or_else(GroupUsage::default, |group| self.backend.groups.usage(group))
+    }
+
+    /// Its memory, where this machine counts it.
+    pub(crate) fn memory(&self) -> Option<GroupMemory> {
+        self.backend.groups.controller(Controller::Memory).ok()?;
+        Some(GroupMemory { backend: Arc::clone(&self.backend), group: self.body.group.clone()? })
     }
 
     /// A fresh connection to its guest.

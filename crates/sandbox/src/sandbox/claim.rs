@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_domain::{Claim, ClaimSpec, EventKind};
+use hothouse_domain::{Claim, ClaimSpec, EventKind, FrozenBy};
 
 use super::Sandbox;
 use crate::error::SandboxError;
@@ -14,6 +14,22 @@ impl Sandbox {
     #[must_use]
     pub fn terms(&self) -> Arc<Terms> {
         Arc::clone(&locked(&self.inner.terms))
+    }
+
+    /// Notes who froze it, for this node and later ones.
+    pub(super) async fn remember_frozen_by(&self, by: Option<FrozenBy>) -> Result<(), SandboxError> {
+        if self.terms().frozen_by == by {
+            return Ok(());
+        }
+        // Alone, as a claim is.
+        let running = self.inner.running.write().await;
+        let terms = Terms { frozen_by: by, ..Terms::clone(&self.terms()) };
+        let Some(running) = running.as_ref() else { return Err(self.gone()) };
+        running
+            .remember(&terms)
+            .map_err(|source| SandboxError::Remember { id: self.inner.id.clone(), source })?;
+        *locked(&self.inner.terms) = Arc::new(terms);
+        Ok(())
     }
 
     /// Its setup has run: from now on it may be claimed, by the pools of later nodes too.

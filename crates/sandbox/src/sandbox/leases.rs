@@ -63,7 +63,7 @@ impl Sandbox {
     /// The end that its lease has come to, if it has.
     pub(super) async fn lease_over(&self) -> Option<End> {
         let Standing::Over(cause, seconds) = self.standing() else { return None };
-        if cause == EndCause::Idle && self.is_busy().await {
+        if cause == EndCause::Idle && self.is_busy(|info| info.running > 0).await {
             self.inner.gate.touch();
             return None;
         }
@@ -91,8 +91,9 @@ impl Sandbox {
         Some(End::new(cause, "lease", why))
     }
 
-    /// True while something is under way in it that somebody asked for: a transfer, or an exec that may have no client.
-    async fn is_busy(&self) -> bool {
+    /// True while something is under way in it that somebody asked for: a transfer, or what `busy` sees, such as an exec
+    /// that may have no client.
+    pub(super) async fn is_busy(&self, busy: fn(&GuestInfo) -> bool) -> bool {
         if self.inner.gate.phase() != SandboxPhase::Running {
             return false;
         }
@@ -101,7 +102,7 @@ impl Sandbox {
             return true;
         }
         match tokio::time::timeout(SAYS_WITHIN, self.guest_info()).await {
-            Ok(info) => info.is_some_and(|info| info.running > 0),
+            Ok(info) => info.as_ref().is_some_and(busy),
             Err(_elapsed) => true,
         }
     }

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use hothouse_domain::{EndCause, EventKind, ImageRef, SandboxPhase};
+use hothouse_domain::{EndCause, EventKind, FrozenBy, ImageRef, SandboxPhase};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Sandbox;
 use super::leases::LeaseTimer;
+use super::relief::{Relief, Relieved};
 use super::snapshots::NewSnapshot;
 use crate::endings::{End, Ended};
 use crate::error::SandboxError;
@@ -26,6 +27,10 @@ const SILENT_LOOKS: f64 = 4.0;
 pub(crate) enum Command {
     Freeze(Asker),
     Thaw(Asker),
+    /// As a thaw, of what the node has frozen.
+    Wake(Asker),
+    /// Gives up memory, if nobody uses it.
+    Relieve(Relief, Asker),
     Destroy(End, Asker),
     Snapshot(Box<NewSnapshot>, oneshot::Sender<Result<SnapshotUse, SandboxError>>),
     /// To this image, or to that which it is made of.
@@ -191,6 +196,18 @@ impl Sandbox {
                 self.answer(done, result);
                 Then::GoOn
             }
+            Command::Wake(done) => {
+                let result = self.wake_now().await;
+                self.answer(done, result);
+                Then::GoOn
+            }
+            Command::Relieve(relief, done) => match self.relieve(relief).await {
+                Relieved::Stays(result) => {
+                    self.answer(done, result);
+                    Then::GoOn
+                }
+                Relieved::Ended(result) => Then::Forget(Some((done, result))),
+            },
             Command::Destroy(end, done) => {
                 let result = self.destroy(end).await;
                 Then::Forget(Some((done, result)))
@@ -223,38 +240,46 @@ impl Sandbox {
 
     async fn freeze_now(&self) -> Result<(), SandboxError> {
         match self.inner.gate.phase() {
-            SandboxPhase::Frozen => return Ok(()),
+            SandboxPhase::Frozen { by: FrozenBy::Client } => return Ok(()),
+            SandboxPhase::Frozen { by: FrozenBy::Pressure } => return self.keep_frozen().await,
             SandboxPhase::Running => {}
             SandboxPhase::Dead { .. } | SandboxPhase::Creating | SandboxPhase::Destroying => {
                 return self.inner.gate.enter(&self.inner.id).map(drop);
             }
         }
-        self.step(SandboxPhase::Frozen);
+        // What is left of an earlier freeze would tell a later node that it may thaw this one.
+        self.remember_frozen_by(None).await?;
+        self.step(SandboxPhase::Frozen { by: FrozenBy::Client });
         let read = async {
             self.inner.gate.quiet().await;
             self.settle().await
         };
         let all_read = matches!(tokio::time::timeout(READ_WITHIN, read).await, Ok(Ok(())));
-        let frozen = match self.inner.running.read().await.as_ref() {
-            Some(running) => running.freeze().await.map_err(SandboxError::from),
-            None => Err(SandboxError::NotFound(self.inner.id.to_string())),
-        };
-        if frozen.is_err() {
-            self.step(SandboxPhase::Running);
-            return frozen;
-        }
+        self.stop_processes().await?;
         let link = locked(&self.inner.link).clone();
         if let (false, Some(link)) = (all_read, link) {
             link.fail_unanswered();
         }
-        self.note(EventKind::Frozen);
+        self.note(EventKind::Frozen { by: FrozenBy::Client });
         Ok(())
     }
 
-    async fn thaw_now(&self) -> Result<(), SandboxError> {
+    /// Stops what runs in it; it is running again where that fails.
+    pub(super) async fn stop_processes(&self) -> Result<(), SandboxError> {
+        let stopped = match self.inner.running.read().await.as_ref() {
+            Some(running) => running.freeze().await.map_err(SandboxError::from),
+            None => Err(SandboxError::NotFound(self.inner.id.to_string())),
+        };
+        if stopped.is_err() {
+            self.step(SandboxPhase::Running);
+        }
+        stopped
+    }
+
+    pub(super) async fn thaw_now(&self) -> Result<(), SandboxError> {
         match self.inner.gate.phase() {
             SandboxPhase::Running => return Ok(()),
-            SandboxPhase::Frozen => {}
+            SandboxPhase::Frozen { .. } => {}
             SandboxPhase::Dead { .. } | SandboxPhase::Creating | SandboxPhase::Destroying => {
                 return self.inner.gate.enter(&self.inner.id).map(drop);
             }
@@ -271,7 +296,7 @@ impl Sandbox {
         Ok(())
     }
 
-    async fn destroy(&self, end: End) -> Result<(), SandboxError> {
+    pub(super) async fn destroy(&self, end: End) -> Result<(), SandboxError> {
         self.step(SandboxPhase::Destroying);
         let (ending, claimant) = (end.now(), self.terms().claimant.clone());
         // Written down before it is begun: a node that comes after a kill makes it good.
@@ -327,7 +352,7 @@ impl Sandbox {
     }
 
     /// Takes a step that this task, the only one to take steps, knows to be legal.
-    fn step(&self, next: SandboxPhase) {
+    pub(super) fn step(&self, next: SandboxPhase) {
         if let Err(error) = self.inner.gate.step(next) {
             tracing::error!(sandbox = %self.inner.id, %error, "illegal step");
             debug_assert!(false, "{error}");

@@ -50,7 +50,11 @@ impl Sandbox {
         let bytes = encoded(request)?;
         // A link may be closed as idle between finding and using it; nothing was sent then.
         for _ in 0..8 {
-            let _opening = self.inner.gate.enter(&self.inner.id).map_err(|error| self.or_gone(error))?;
+            let _opening = match self.inner.gate.enter(&self.inner.id) {
+                Ok(opening) => opening,
+                Err(SandboxError::Frozen(_)) if self.wakes().await? => continue,
+                Err(error) => return Err(self.or_gone(error)),
+            };
             self.inner.around.owners.used(&self.terms());
             let link = self.link().await?;
             match link.open(&bytes, wake_when) {
@@ -121,7 +125,7 @@ impl Sandbox {
         match gone.as_ref() {
             Some(SandboxPhase::Dead { reason }) => SandboxError::Dead { id, reason: reason.clone() },
             Some(SandboxPhase::Destroying) => SandboxError::Dead { id, reason: "it was deleted".to_owned() },
-            Some(SandboxPhase::Creating | SandboxPhase::Running | SandboxPhase::Frozen) | None => {
+            Some(SandboxPhase::Creating | SandboxPhase::Running | SandboxPhase::Frozen { .. }) | None => {
                 SandboxError::Guest {
                     code: GuestErrorCode::Internal,
                     message: format!("{reason}; what became of the request is unknown"),
@@ -161,7 +165,7 @@ impl Sandbox {
     }
 
     fn lives(&self) -> bool {
-        matches!(self.inner.gate.phase(), SandboxPhase::Running | SandboxPhase::Frozen)
+        matches!(self.inner.gate.phase(), SandboxPhase::Running | SandboxPhase::Frozen { .. })
     }
 
     /// Translates a link's failure.

@@ -39,6 +39,7 @@ impl Sandbox {
 
     /// Owner: takes it.
     pub(super) async fn snapshot_now(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
+        self.wake_now().await?;
         let entered = self.inner.gate.enter(&self.inner.id)?;
         let running = self.inner.running.read().await;
         let Some(running) = running.as_ref() else { return Err(self.gone()) };
@@ -98,6 +99,7 @@ impl Sandbox {
         &self,
         image: Option<(ImageRef, SnapshotUse)>,
     ) -> Result<watch::Receiver<Option<String>>, SandboxError> {
+        self.wake_now().await?;
         let entered = self.inner.gate.enter(&self.inner.id)?;
         drop(entered);
         let mut terms = Terms::clone(&self.terms());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hothouse_domain::shell::ShellSpec;
-use hothouse_domain::{ErrorCode, ExecId, ExecSpec, SandboxPhase};
+use hothouse_domain::{ErrorCode, ExecId, ExecSpec, FrozenBy, SandboxPhase};
 use hothouse_sandbox::Sandbox;
 use hothouse_sandbox::sandbox::WriteOptions;
 
@@ -22,7 +22,7 @@ pub(crate) fn group() -> Vec<Case> {
 async fn a_frozen_sandbox_refuses_and_a_thawed_one_goes_on(s: Sandbox) {
     ok(&s, "echo kept > file").await;
     s.freeze().await.unwrap();
-    assert_eq!(s.info().phase, SandboxPhase::Frozen);
+    assert_eq!(s.info().phase, SandboxPhase::Frozen { by: FrozenBy::Client });
     assert_eq!(code(s.exec(sh("true")).await), ErrorCode::SandboxFrozen);
     assert_eq!(code(s.exec_stream(sh("true")).await), ErrorCode::SandboxFrozen);
     assert_eq!(code(s.stat("/").await), ErrorCode::SandboxFrozen);

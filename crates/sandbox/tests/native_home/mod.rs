@@ -63,6 +63,7 @@ impl Home {
             max_sandboxes: 64,
             capacity: Default::default(),
             min_free_memory: 0,
+            reclaim_below: 0,
         };
         Node::start(options).await.unwrap()
     }

@@ -14,8 +14,8 @@ from .slots import SLOTS
 class Event:
     """Something that happened to a sandbox.
 
-    `event` is `created`, `adopted` (found by a server that started), `claimed`, `frozen`, `thawed`, `died` (then
-    `reason` says why), `ended` (then `ending` is there), or a word of a later server. `seq` counts up on one server;
+    `event` is `created`, `adopted` (found by a server that started), `claimed`, `frozen` (`frozen_by` is then
+    `client` or `pressure`, of memory), `thawed`, `died` (then `reason` says why), `ended` (then `ending` is there), or a word of a later server. `seq` counts up on one server;
     `id` is what `Client.events(after=...)` takes to go on behind this event. `at` is RFC 3339 in UTC.
     """
 
@@ -29,6 +29,7 @@ class Event:
     tenant: Optional[str] = None
     reason: Optional[str] = None
     ending: Optional[Ending] = None
+    frozen_by: Optional[str] = None
 
 
 @dataclass(**SLOTS)
@@ -57,6 +58,7 @@ def happening_of(id: str, body: Mapping[str, Any]) -> Event:
         body.get("tenant"),
         body.get("reason"),
         None if ending is None else ending_of(ending),
+        body.get("frozen_by"),
     )
 
 

@@ -78,7 +78,8 @@ class SandboxInfo:
     """A sandbox as listings show it.
 
     `created_at` is RFC 3339 in UTC; `create_s` is how long making it took, in seconds; `reason` says why a dead one
-    is dead. `group` is the group that it is a member of, `tenant` whose it is where the server has keys.
+    is dead. `frozen_by` says who froze a frozen one; what was frozen for `pressure` of memory thaws with the next request
+    to it. `group` is the group that it is a member of, `tenant` whose it is where the server has keys.
     """
 
     id: str
@@ -91,6 +92,7 @@ class SandboxInfo:
     group: Optional[str]
     tenant: Optional[str]
     isolation: Capabilities
+    frozen_by: Optional[Literal["client", "pressure"]] = None
 
 
 @dataclass(**SLOTS)
@@ -156,6 +158,7 @@ def info_of(body: Mapping[str, Any]) -> SandboxInfo:
         body.get("group"),
         body.get("tenant"),
         capabilities_of(body["isolation"]),
+        body.get("frozen_by"),
     )
 
 

@@ -34,6 +34,25 @@ class Taken:
 
 
 @dataclass(**SLOTS)
+class MemoryStats:
+    """The memory of a machine, in bytes, and what was done to keep enough of it.
+
+    `reclaims` counts how often memory was taken back from an idle sandbox, `ended` those that were ended for theirs,
+    `thawed` those that a request has thawed; `frozen` are so now. Zero of `min_free_bytes` and `reclaim_below_bytes` is
+    no such limit.
+    """
+
+    available_bytes: Optional[int]
+    min_free_bytes: int
+    reclaim_below_bytes: int
+    frozen: int
+    reclaims: int
+    ended: int
+    thawed: int
+    reclaimed_bytes: int
+
+
+@dataclass(**SLOTS)
 class NodeStats:
     """What a node does now: `at_s` are seconds since its machine started, `waiting` the requests that wait for room."""
 
@@ -42,6 +61,7 @@ class NodeStats:
     waiting: int
     pools: list[PoolInfo]
     sandboxes: list[SandboxStats]
+    memory: Optional[MemoryStats] = None
 
 
 def sandbox_stats_of(body: Mapping[str, Any]) -> SandboxStats:
@@ -57,4 +77,19 @@ def node_stats_of(body: Mapping[str, Any]) -> NodeStats:
         body["waiting"],
         [pool_of(pool) for pool in body["pools"]],
         [sandbox_stats_of(sandbox) for sandbox in body["sandboxes"]],
+        memory_stats_of(body["memory"]) if "memory" in body else None,
+    )
+
+
+def memory_stats_of(body: Mapping[str, Any]) -> MemoryStats:
+    """Reads a `MemoryStats`."""
+    return MemoryStats(
+        body.get("available_bytes"),
+        body["min_free_bytes"],
+        body["reclaim_below_bytes"],
+        body["frozen"],
+        body["reclaims"],
+        body["ended"],
+        body["thawed"],
+        body["reclaimed_bytes"],
     )

@@ -1,10 +1,13 @@
 //! The attacks.
 
 mod archives;
+mod churn;
+mod control_plane;
 mod cpu;
 mod disk;
 mod files;
 mod guest;
+mod images;
 mod kernel;
 mod memory;
 mod observation;
@@ -47,6 +50,7 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T10", title: "10,000 zombies" },
     Case { id: "T11", title: "overwrite /proc/self/exe, /proc/1/exe" },
     Case { id: "T12", title: "leaked descriptors, working directory" },
+    Case { id: "T13", title: "images: links, files, FIFOs as mount points" },
     Case { id: "T14", title: "file API traversal, links, FIFO, device" },
     Case { id: "T15", title: "archives: zip-slip, links, devices, bombs" },
     Case { id: "T16", title: "ptrace, process_vm, /proc/PID/mem" },
@@ -59,7 +63,9 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T25", title: "leaks: kallsyms, /sys, dmesg, mountinfo" },
     Case { id: "T26", title: "pool reuse: files, IPC, daemons, variables" },
     Case { id: "T28", title: "secrets in variables, arguments, files, lists" },
+    Case { id: "T30", title: "control plane: others' things, replays, floods" },
     Case { id: "T31", title: "kill or starve the guest" },
+    Case { id: "T32", title: "very many come and go" },
 ];
 
 /// Runs the attack against the defence.
@@ -76,6 +82,7 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T10" => processes::zombies(scene).await,
         "T11" => observation::overwrite(scene).await,
         "T12" => observation::inherited(scene).await,
+        "T13" => images::attack(scene).await,
         "T14" => files::attack(scene).await,
         "T15" => archives::attack(scene).await,
         "T16" => observation::trace(scene).await,
@@ -88,7 +95,9 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T25" => observation::leaks(scene).await,
         "T26" => pools::reuse(scene).await,
         "T28" => pools::secrets(scene).await,
+        "T30" => control_plane::attack(scene).await,
         "T31" => guest::attack(scene).await,
+        "T32" => churn::attack(scene).await,
         other => anyhow::bail!("no attack is written for {other}"),
     }
 }
@@ -108,6 +117,7 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T10" => processes::zombies_unreaped(scene).await,
         "T11" => observation::overwrite_outside(scene).await,
         "T12" => observation::inherited_outside(scene).await,
+        "T13" => images::control(scene).await,
         "T14" => files::control(scene).await,
         "T15" => archives::control(scene).await,
         "T16" => observation::trace_outside(scene).await,
@@ -120,7 +130,9 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T25" => observation::leaks_outside(scene).await,
         "T26" => pools::reuse_unwiped(scene).await,
         "T28" => pools::secrets_as_variables(scene).await,
+        "T30" => control_plane::control(scene).await,
         "T31" => guest::control(scene).await,
+        "T32" => churn::control(scene).await,
         other => anyhow::bail!("no control is written for {other}"),
     }
 }
