@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hothouse_domain::{ErrorCode, Invalid};
-use hothouse_sandbox::{Node, SandboxError};
+use hothouse_sandbox::{CreateStage, Node, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -105,6 +105,15 @@ impl Admission {
 
     /// Tries until there is room, at most for as long as the caller has patience. Whoever stops waiting leaves the queue.
     pub(crate) async fn admit<T>(
+        &self,
+        patience: Patience,
+        attempt: impl Fn() -> Result<T, SandboxError>,
+    ) -> Result<T, FleetError> {
+        let admitted = self.wait_for_room(patience, attempt);
+        self.node.makings().watch(CreateStage::Admission, FleetError::code, admitted).await
+    }
+
+    async fn wait_for_room<T>(
         &self,
         patience: Patience,
         attempt: impl Fn() -> Result<T, SandboxError>,

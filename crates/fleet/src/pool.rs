@@ -8,7 +8,7 @@ use hothouse_domain::{
     Claim, ClaimSpec, EndCause, Invalid, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec,
     SandboxPhase, SandboxSpec, TemplateInfo,
 };
-use hothouse_sandbox::{Claimant, End, NewSandbox, Node, Reserved, Sandbox, SandboxError};
+use hothouse_sandbox::{Claimant, CreateStage, End, NewSandbox, Node, Reserved, Sandbox, SandboxError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -196,7 +196,11 @@ impl Pool {
         claim.validate()?;
         let files = Files::of(std::mem::take(&mut claim.files))?;
         let sandbox = self.bind(claim, claimant, patience, left).await?;
-        match files.write(&sandbox).await {
+        if files.is_empty() {
+            return Ok(sandbox);
+        }
+        let makings = self.inner.node.makings();
+        match makings.watch(CreateStage::Files, SandboxError::code, files.write(&sandbox)).await {
             Ok(()) => Ok(sandbox),
             Err(error) => {
                 // Half of what was asked for is nothing that a caller could use.
@@ -309,8 +313,9 @@ impl Pool {
 
     /// Runs the setup, unless the pool is closed meanwhile.
     async fn set_up(&self, setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
+        let run = setup::run(setup, sandbox);
         tokio::select! {
-            done = setup::run(setup, sandbox) => done,
+            done = self.inner.node.makings().watch(CreateStage::Setup, FleetError::code, run) => done,
             () = self.inner.closing.cancelled() => Err(SandboxError::ShuttingDown.into()),
         }
     }

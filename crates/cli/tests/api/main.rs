@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod leases;
 mod limits;
+mod metrics;
 mod pools;
 #[path = "../process/mod.rs"]
 mod process;

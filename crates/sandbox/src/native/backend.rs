@@ -24,6 +24,7 @@ use super::{
     packet, process,
 };
 use crate::image::{Image, ImageStore};
+use crate::makings::{CreateStage, Making, Makings};
 use crate::terms::Terms;
 
 /// How long the spawner may take to come up.
@@ -51,6 +52,7 @@ pub struct NativeBackend {
     inner: Arc<Inner>,
     capabilities: Capabilities,
     images: ImageStore,
+    makings: Makings,
     /// Held as long as the backend lives: a home has one.
     _lock: std::fs::File,
     /// Ends with the backend.
@@ -317,6 +319,7 @@ impl Inner {
             Report::Ready { .. } | Report::Unable { .. } => return,
             Report::Registered { ticket, .. }
             | Report::Created { ticket, .. }
+            | Report::NotCreated { ticket, .. }
             | Report::Failed { ticket, .. }
             | Report::Limited { ticket }
             | Report::Destroyed { ticket, .. } => *ticket,
@@ -427,7 +430,8 @@ impl NativeBackend {
             .map_err(|e| NativeStartError(format!("preparing images: {e}")))?;
         let mut listener = tokio::task::JoinSet::new();
         listener.spawn(Arc::clone(&inner).listen(spawner));
-        let backend = Self { inner, capabilities, images, _lock: lock, _listener: listener };
+        let makings = Makings::new();
+        let backend = Self { inner, capabilities, images, makings, _lock: lock, _listener: listener };
         // A job's own backend makes its first sandbox in a moment and hears the same then.
         if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
             let tried = backend.try_out().await;
@@ -460,13 +464,19 @@ impl NativeBackend {
         let id: SandboxId = format!("trial-{}", std::process::id())
             .parse()
             .map_err(|e| CreateError::Unsupported(format!("naming the trial: {e}")))?;
-        let running = self.create(&id, &SandboxSpec::default()).await?;
+        // Not counted: nobody has asked for it.
+        let running = self.make(&id, &Terms::default(), &mut Makings::new().begin()).await?;
         let undone = running.destroy().await;
         undone.map_err(|e| CreateError::Step {
             id,
             step: "ending the trial".to_owned(),
             reason: e.to_string(),
         })
+    }
+
+    /// How its sandboxes are made.
+    pub(crate) fn makings(&self) -> &Makings {
+        &self.makings
     }
 
     /// What this backend enforces on this machine.
@@ -488,17 +498,38 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create_on(&self, id: &SandboxId, terms: &Terms) -> Result<Running, CreateError> {
+        let mut making = self.makings.begin();
+        let made = self.make(id, terms, &mut making).await;
+        making.ended(made.as_ref().map(drop).map_err(CreateError::code));
+        made
+    }
+
+    async fn make(
+        &self,
+        id: &SandboxId,
+        terms: &Terms,
+        making: &mut Making<'_>,
+    ) -> Result<Running, CreateError> {
         let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
         let image = self.images.resolve(&spec.image)?;
         let spawner = inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
         let order = self.order(id, spec, &image, &spawner).await?;
+        making.enter(CreateStage::Directory);
         let listener = inner.directory.make(id).map_err(|e| step("making its directory", e.to_string()))?;
+        making.enter(CreateStage::Handover);
         let created = spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await;
         drop(listener);
         let body = match created {
-            Ok(Report::Created { body, .. }) => body,
+            Ok(Report::Created { body, times, .. }) => {
+                making.spawned(times);
+                body
+            }
+            Ok(Report::NotCreated { stage, step: failed, reason, .. }) => {
+                making.failed_at(stage);
+                return Err(self.give_up(id, step("spawning", format!("{failed}: {reason}"))));
+            }
             Ok(other) => return Err(self.give_up(id, step("asking the spawner", format!("{other:?}")))),
             Err(reason) => return Err(self.give_up(id, step("spawning", reason))),
         };
