@@ -11,6 +11,7 @@ use hothouse_domain::{ErrorCode, Invalid};
 use hothouse_sandbox::{CreateStage, Node, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::error::FleetError;
 
@@ -109,7 +110,8 @@ impl Admission {
         patience: Patience,
         attempt: impl Fn() -> Result<T, SandboxError>,
     ) -> Result<T, FleetError> {
-        let admitted = self.wait_for_room(patience, attempt);
+        let span = tracing::debug_span!(target: "hothouse_trace", "admission");
+        let admitted = self.wait_for_room(patience, attempt).instrument(span);
         self.node.makings().watch(CreateStage::Admission, FleetError::code, admitted).await
     }
 

@@ -4,13 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use hothouse_domain::ErrorCode;
+use hothouse_domain::{ErrorCode, SandboxId};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::{Deserialize, Serialize};
+use tracing::Span;
+use tracing::field::Empty;
+
+use crate::terms::Terms;
 
 /// Upper bounds of the buckets, in seconds: a stage takes microseconds, a wait for room minutes.
 const BUCKETS: [f64; 16] = [
@@ -81,6 +85,23 @@ impl CreateStage {
             Self::Setup => "setup",
             Self::Bind => "bind",
             Self::Files => "files",
+        }
+    }
+}
+
+impl CreateStage {
+    /// Where its time stands in the span of a create; the others have spans of their own.
+    fn field(self) -> Option<&'static str> {
+        match self {
+            Self::Image => Some("image_us"),
+            Self::Directory => Some("directory_us"),
+            Self::Handover => Some("handover_us"),
+            Self::Prepare => Some("prepare_us"),
+            Self::Clone => Some("clone_us"),
+            Self::Ids => Some("ids_us"),
+            Self::Mount => Some("mount_us"),
+            Self::Record => Some("record_us"),
+            Self::Admission | Self::Setup | Self::Bind | Self::Files => None,
         }
     }
 }
@@ -184,9 +205,28 @@ impl Makings {
     }
 
     /// The backend begins to make one.
-    pub(crate) fn begin(&self) -> Making<'_> {
+    pub(crate) fn begin(&self, id: &SandboxId, terms: &Terms) -> Making<'_> {
+        // For traces: off where nobody collects them. Of what was sent only names and times may stand here.
+        let span = tracing::debug_span!(
+            target: "hothouse_trace",
+            "create",
+            hothouse.sandbox = %id,
+            hothouse.tenant = terms.claimant.tenant.as_ref().map(display),
+            hothouse.pool = terms.pool.as_ref().map(|place| display(&place.pool)),
+            hothouse.template = terms.pool.as_ref().map(|place| display(&place.template)),
+            hothouse.error = Empty,
+            otel.status_code = Empty,
+            image_us = Empty,
+            directory_us = Empty,
+            handover_us = Empty,
+            prepare_us = Empty,
+            clone_us = Empty,
+            ids_us = Empty,
+            mount_us = Empty,
+            record_us = Empty,
+        );
         let now = Instant::now();
-        Making { makings: self, stage: CreateStage::Image, begin: now, since: now }
+        Making { makings: self, span, stage: CreateStage::Image, begin: now, since: now }
     }
 }
 
@@ -194,6 +234,7 @@ impl Makings {
 #[derive(Debug)]
 pub(crate) struct Making<'a> {
     makings: &'a Makings,
+    span: Span,
     stage: CreateStage,
     begin: Instant,
     since: Instant,
@@ -203,7 +244,7 @@ impl Making<'_> {
     /// The stage that it was in is over, and this one begins.
     pub(crate) fn enter(&mut self, next: CreateStage) {
         let now = Instant::now();
-        self.makings.passed(self.stage, now - self.since);
+        self.passed(self.stage, now - self.since);
         (self.stage, self.since) = (next, now);
     }
 
@@ -211,11 +252,11 @@ impl Making<'_> {
     pub(crate) fn spawned(&mut self, times: SpawnTimes) {
         let mut inside = Duration::ZERO;
         for (stage, took) in times.stages() {
-            self.makings.passed(stage, took);
+            self.passed(stage, took);
             inside += took;
         }
         let now = Instant::now();
-        self.makings.passed(CreateStage::Handover, (now - self.since).saturating_sub(inside));
+        self.passed(CreateStage::Handover, (now - self.since).saturating_sub(inside));
         (self.stage, self.since) = (CreateStage::Record, now);
     }
 
@@ -229,10 +270,21 @@ impl Making<'_> {
         match result {
             Ok(()) => {
                 let now = Instant::now();
-                self.makings.passed(self.stage, now - self.since);
+                self.passed(self.stage, now - self.since);
                 self.makings.whole.observe((now - self.begin).as_secs_f64());
             }
-            Err(code) => self.makings.failed(self.stage, code),
+            Err(code) => {
+                self.makings.failed(self.stage, code);
+                self.span.record("hothouse.error", code.as_str());
+                self.span.record("otel.status_code", "ERROR");
+            }
+        }
+    }
+
+    fn passed(&self, stage: CreateStage, took: Duration) {
+        self.makings.passed(stage, took);
+        if let (Some(field), false) = (stage.field(), self.span.is_disabled()) {
+            self.span.record(field, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
     }
 }
@@ -251,7 +303,7 @@ mod tests {
     #[test]
     fn a_failure_is_counted_where_it_happened_and_times_nothing() {
         let makings = Makings::new();
-        let mut making = makings.begin();
+        let mut making = makings.begin(&"sb-1".parse().unwrap(), &Terms::default());
         making.enter(CreateStage::Directory);
         making.enter(CreateStage::Handover);
         making.failed_at(CreateStage::Mount);

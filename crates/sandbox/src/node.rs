@@ -106,7 +106,7 @@ impl Reserved {
     pub async fn make(mut self) -> Result<Sandbox, SandboxError> {
         let Some((sandbox, commands)) = self.place.take() else { return Err(SandboxError::ShuttingDown) };
         let (made, result) = oneshot::channel();
-        self.node.own(sandbox.clone(), Origin::Make(made), commands);
+        self.node.own(sandbox.clone(), Origin::Make(made, tracing::Span::current()), commands);
         result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
         Ok(sandbox)
     }

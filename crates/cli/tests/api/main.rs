@@ -20,4 +20,6 @@ mod server;
 mod service;
 mod shells;
 mod terminal;
+#[cfg(feature = "otel")]
+mod traces;
 mod wait;

@@ -465,7 +465,8 @@ impl NativeBackend {
             .parse()
             .map_err(|e| CreateError::Unsupported(format!("naming the trial: {e}")))?;
         // Not counted: nobody has asked for it.
-        let running = self.make(&id, &Terms::default(), &mut Makings::new().begin()).await?;
+        let (makings, terms) = (Makings::new(), Terms::default());
+        let running = self.make(&id, &terms, &mut makings.begin(&id, &terms)).await?;
         let undone = running.destroy().await;
         undone.map_err(|e| CreateError::Step {
             id,
@@ -498,7 +499,7 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create_on(&self, id: &SandboxId, terms: &Terms) -> Result<Running, CreateError> {
-        let mut making = self.makings.begin();
+        let mut making = self.makings.begin(id, terms);
         let made = self.make(id, terms, &mut making).await;
         making.ended(made.as_ref().map(drop).map_err(CreateError::code));
         made
