@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
-GUEST := --features hothouse-guest/program
+FEATURES := --features hothouse-guest/program,hothouse-cli/otel
 
 .PHONY: help build demo test check abuse chaos soak beds bench fmt deny install
 
@@ -20,9 +20,9 @@ test: ## all crates' tests and the demo; names what was skipped
 
 check: ## format, lints, documentation, rules of the house; no test of behaviour
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(GUEST) --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) --locked -- -D warnings
 	$(CARGO) clippy -p hothouse-cli --test abuse --test chaos --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(GUEST) --locked --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(FEATURES) --locked --document-private-items
 	$(CARGO) test --locked -p hothouse-cli --test house
 
 abuse: ## the abuse matrix of SPECIFICATION.md, attack by attack

@@ -11,6 +11,8 @@ mod flags;
 mod interrupt;
 mod place;
 mod score;
+#[cfg(feature = "otel")]
+mod traces;
 
 fn main() -> ExitCode {
     if args::is_spawner() {

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hothouse_domain::{ErrorCode, Invalid};
-use hothouse_sandbox::{Node, SandboxError};
+use hothouse_sandbox::{CreateStage, Node, SandboxError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::error::FleetError;
 
@@ -105,6 +106,16 @@ impl Admission {
 
     /// Tries until there is room, at most for as long as the caller has patience. Whoever stops waiting leaves the queue.
     pub(crate) async fn admit<T>(
+        &self,
+        patience: Patience,
+        attempt: impl Fn() -> Result<T, SandboxError>,
+    ) -> Result<T, FleetError> {
+        let span = tracing::debug_span!(target: "hothouse_trace", "admission");
+        let admitted = self.wait_for_room(patience, attempt).instrument(span);
+        self.node.makings().watch(CreateStage::Admission, FleetError::code, admitted).await
+    }
+
+    async fn wait_for_room<T>(
         &self,
         patience: Patience,
         attempt: impl Fn() -> Result<T, SandboxError>,

@@ -30,6 +30,10 @@ impl Files {
         files.into_iter().enumerate().map(decode).collect::<Result<_, _>>().map(Self)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Writes them, one after the other: a later one may replace an earlier one.
     pub(crate) async fn write(self, sandbox: &Sandbox) -> Result<(), SandboxError> {
         for (path, options, bytes) in self.0 {

@@ -8,11 +8,13 @@ use hothouse_domain::{
     Claim, ClaimSpec, EndCause, Invalid, PoolInfo, PoolName, PoolPhase, PoolPlace, PoolSize, PoolSpec,
     SandboxPhase, SandboxSpec, TemplateInfo,
 };
-use hothouse_sandbox::{Claimant, End, NewSandbox, Node, Reserved, Sandbox, SandboxError};
+use hothouse_sandbox::{Claimant, CreateStage, End, NewSandbox, Node, Reserved, Sandbox, SandboxError};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::field::{Empty, display};
+use tracing::{Instrument as _, Span};
 
 use crate::admission::{Admission, Patience};
 use crate::binding::Files;
@@ -176,13 +178,24 @@ impl Pool {
         let pool = self.clone();
         let left = CancellationToken::new();
         let _leaves = left.clone().drop_guard();
-        self.inner.tasks.spawn(async move {
+        // For traces: off where nobody collects them. Of what was sent only names may stand here.
+        let span = tracing::debug_span!(
+            target: "hothouse_trace",
+            "claim",
+            hothouse.pool = %self.name(),
+            hothouse.template = Empty,
+            hothouse.tenant = claimant.tenant.as_ref().map(display),
+            hothouse.sandbox = Empty,
+            hothouse.claim = Empty,
+        );
+        let give = async move {
             let result = pool.give(claim, claimant, patience, left).await;
             if let Err(Ok(sandbox)) = given.send(result) {
                 let why = "who claimed it went away before the answer";
                 pool.remove(sandbox, EndCause::Abandoned, why).await;
             }
-        });
+        };
+        self.inner.tasks.spawn(give.instrument(span));
         taken.await.unwrap_or(Err(SandboxError::ShuttingDown.into()))
     }
 
@@ -196,7 +209,12 @@ impl Pool {
         claim.validate()?;
         let files = Files::of(std::mem::take(&mut claim.files))?;
         let sandbox = self.bind(claim, claimant, patience, left).await?;
-        match files.write(&sandbox).await {
+        Span::current().record("hothouse.sandbox", display(sandbox.id()));
+        if files.is_empty() {
+            return Ok(sandbox);
+        }
+        let makings = self.inner.node.makings();
+        match makings.watch(CreateStage::Files, SandboxError::code, files.write(&sandbox)).await {
             Ok(()) => Ok(sandbox),
             Err(error) => {
                 // Half of what was asked for is nothing that a caller could use.
@@ -224,6 +242,7 @@ impl Pool {
             let spec = bound(&contents.template, &claim)?;
             // Before any is taken: a claim that cannot be bound costs nobody a sandbox.
             spec.validate()?;
+            Span::current().record("hothouse.template", display(&contents.template.name));
             let now = self.second();
             contents.demand.note(now);
             let spec = if setup.is_empty() { spec } else { contents.template.spec.sandbox() };
@@ -233,6 +252,7 @@ impl Pool {
             match self.inner.node.claim(&sandbox, claim.clone(), claimant.clone()).await {
                 Ok(()) => {
                     self.contents().hits += 1;
+                    Span::current().record("hothouse.claim", "hit");
                     return Ok(sandbox);
                 }
                 // No other one would do better, and this one is as good as before.
@@ -249,6 +269,7 @@ impl Pool {
             }
         }
         let waiting = Waiting::new(self);
+        Span::current().record("hothouse.claim", "miss");
         let asker = if setup.is_empty() { claimant.clone() } else { Claimant::default() };
         let new = NewSandbox { spec, pool: Some(place), claimant: asker };
         let reserve = || self.inner.node.reserve(vec![new.clone()]);
@@ -309,8 +330,10 @@ impl Pool {
 
     /// Runs the setup, unless the pool is closed meanwhile.
     async fn set_up(&self, setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
+        let run =
+            setup::run(setup, sandbox).instrument(tracing::debug_span!(target: "hothouse_trace", "setup"));
         tokio::select! {
-            done = setup::run(setup, sandbox) => done,
+            done = self.inner.node.makings().watch(CreateStage::Setup, FleetError::code, run) => done,
             () = self.inner.closing.cancelled() => Err(SandboxError::ShuttingDown.into()),
         }
     }

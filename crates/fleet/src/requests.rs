@@ -7,6 +7,7 @@ use hothouse_domain::{EndCause, GroupId, SandboxId, TenantName};
 use hothouse_sandbox::{Claimant, Ended, Node, RequestKey};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::error::FleetError;
 
@@ -126,20 +127,23 @@ impl Requests {
         };
         let (told, result) = oneshot::channel();
         let requests = self.clone();
-        tasks.spawn(async move {
-            let outcome = make.await;
-            match &outcome {
-                Ok(made) => drop(sender.send_replace(Some(made.clone()))),
-                Err(_) => drop(requests.known().by_key.remove(&key)),
+        tasks.spawn(
+            async move {
+                let outcome = make.await;
+                match &outcome {
+                    Ok(made) => drop(sender.send_replace(Some(made.clone()))),
+                    Err(_) => drop(requests.known().by_key.remove(&key)),
+                }
+                if let Err(outcome) = told.send(outcome) {
+                    tracing::debug!(
+                        key = key.1,
+                        failed = outcome.is_err(),
+                        "a request was carried out whose caller has left"
+                    );
+                }
             }
-            if let Err(outcome) = told.send(outcome) {
-                tracing::debug!(
-                    key = key.1,
-                    failed = outcome.is_err(),
-                    "a request was carried out whose caller has left"
-                );
-            }
-        });
+            .in_current_span(),
+        );
         let made =
             result.await.unwrap_or(Err(FleetError::Sandbox(hothouse_sandbox::SandboxError::ShuttingDown)))?;
         Ok((made, Replay::No))

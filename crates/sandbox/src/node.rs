@@ -22,6 +22,7 @@ use crate::events::Events;
 use crate::exec_request::fresh;
 use crate::lease::Owners;
 use crate::link::LinkCache;
+use crate::makings::{CreateStage, Makings};
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
 use crate::pressure::{Marks, Pressure, keeper};
 use crate::registry::Registry;
@@ -109,7 +110,7 @@ impl Reserved {
     pub async fn make(mut self) -> Result<Sandbox, SandboxError> {
         let Some((sandbox, commands)) = self.place.take() else { return Err(SandboxError::ShuttingDown) };
         let (made, result) = oneshot::channel();
-        self.node.own(sandbox.clone(), Origin::Make(made), commands);
+        self.node.own(sandbox.clone(), Origin::Make(made, tracing::Span::current()), commands);
         result.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
         Ok(sandbox)
     }
@@ -311,7 +312,10 @@ impl Node {
     /// # Errors
     /// As there.
     pub async fn create_for(&self, new: NewSandbox) -> Result<Sandbox, SandboxError> {
-        match self.reserve(vec![new])?.pop() {
+        let reserved = self.reserve(vec![new]);
+        let reserved =
+            reserved.inspect_err(|error| self.makings().failed(CreateStage::Admission, error.code()));
+        match reserved?.pop() {
             Some(reserved) => reserved.make().await,
             None => Err(SandboxError::ShuttingDown),
         }
@@ -354,6 +358,16 @@ impl Node {
     /// # Errors
     /// As for [`Sandbox::claim`], or the quota is used up; it is unclaimed then.
     pub async fn claim(
+        &self,
+        sandbox: &Sandbox,
+        claim: ClaimSpec,
+        claimant: Claimant,
+    ) -> Result<(), SandboxError> {
+        let bound = self.bind(sandbox, claim, claimant);
+        self.makings().watch(CreateStage::Bind, SandboxError::code, bound).await
+    }
+
+    async fn bind(
         &self,
         sandbox: &Sandbox,
         claim: ClaimSpec,
@@ -435,6 +449,12 @@ impl Node {
     /// As there.
     pub async fn end(&self, id: &SandboxId, end: End) -> Result<(), SandboxError> {
         self.get(id)?.command(|done| Command::Destroy(end, done)).await
+    }
+
+    /// How its sandboxes are made.
+    #[must_use]
+    pub fn makings(&self) -> &Makings {
+        self.inner.around.backend.makings()
     }
 
     /// How a sandbox ended that is no more, and whose it was.

@@ -5,6 +5,7 @@ use hothouse_domain::files::FileInfo;
 use hothouse_domain::{ExecId, ExecResult};
 use hothouse_guest::frame::Channel;
 use hothouse_guest::message::{GuestErrorCode, OutputStream, Reply};
+use tracing::Span;
 
 use crate::error::SandboxError;
 use crate::exec_result;
@@ -85,6 +86,8 @@ pub struct ExecStream {
     /// Bytes handed out or skipped, to go on from when the connection breaks.
     stdout: u64,
     stderr: u64,
+    /// Ends when nobody follows any more.
+    _span: Span,
 }
 
 impl ExecStream {
@@ -94,7 +97,14 @@ impl ExecStream {
         exec_id: ExecId,
         (replayed, stdin, (stdout, stderr)): (bool, StdinRoute, (u64, u64)),
     ) -> Self {
-        Self { sandbox, stream, exec_id, stdin, progress: Progress::Fresh { replayed }, stdout, stderr }
+        let (progress, span) = (Progress::Fresh { replayed }, Span::none());
+        Self { sandbox, stream, exec_id, stdin, progress, stdout, stderr, _span: span }
+    }
+
+    /// With a span that lasts as long as it.
+    pub(crate) fn within(mut self, span: Span) -> Self {
+        self._span = span;
+        self
     }
 
     /// The exec's id.

@@ -64,9 +64,9 @@ impl App {
         let now = jiff::Timestamp::now().as_millisecond();
         Self(Arc::new(Shared {
             node: fleet.node().clone(),
+            metrics: Metrics::new(fleet.node()),
             fleet,
             limits,
-            metrics: Metrics::new(),
             draining: CancellationToken::new(),
             terminals: TaskTracker::new(),
             exposure,

@@ -1,6 +1,6 @@
 //! Execs: run, look up, read output again, feed, signal, resize.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -124,8 +124,9 @@ pub(crate) async fn run(
     spec.validate()?;
     match (events, spec.detach) {
         (false, false) => {
+            let begin = Instant::now();
             let result = sandbox.exec(spec).await?;
-            app.metrics.exec(&result);
+            app.metrics.awaited_exec(&result, begin.elapsed());
             Ok(json_response(StatusCode::OK, &result))
         }
         (false, true) => Ok(json_response(StatusCode::ACCEPTED, &sandbox.exec_detached(spec).await?)),

@@ -41,6 +41,7 @@ mod target;
 mod templates;
 mod terminal;
 pub mod tls;
+mod trace;
 
 pub use limits::ServerLimits;
 pub use openapi::openapi_json;

@@ -11,8 +11,9 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use hothouse_domain::{ErrorCode, ExecResult, Outcome, PoolInfo};
+use hothouse_domain::{ErrorCode, ExecResult, Outcome, PoolInfo, SandboxPhase};
 use hothouse_fleet::QueueInfo;
+use hothouse_sandbox::Node;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -59,6 +60,11 @@ struct OutcomeLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabels {
     cause: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: Name,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -151,6 +157,51 @@ impl QueueMetrics {
     }
 }
 
+/// Where the sandboxes of the node are in their lives, taken over whenever somebody asks.
+#[derive(Debug, Default)]
+struct SandboxMetrics {
+    all: Gauge,
+    phases: Family<PhaseLabels, Gauge>,
+    endings: Family<CauseLabels, Counter>,
+}
+
+/// Every phase, so that one in which there is none says 0.
+const PHASES: [&str; 5] = ["creating", "running", "frozen", "dead", "destroying"];
+
+fn phase_name(phase: &SandboxPhase) -> &'static str {
+    match phase {
+        SandboxPhase::Creating => PHASES[0],
+        SandboxPhase::Running => PHASES[1],
+        SandboxPhase::Frozen { .. } => PHASES[2],
+        SandboxPhase::Dead { .. } => PHASES[3],
+        SandboxPhase::Destroying => PHASES[4],
+    }
+}
+
+impl SandboxMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("sandboxes", "Sandboxes on this node", self.all.clone());
+        let help = "Sandboxes on this node that are in a phase of their lives";
+        registry.register("sandboxes_in_phase", help, self.phases.clone());
+        registry.register("sandbox_endings", "Sandboxes that have ended, by cause", self.endings.clone());
+    }
+
+    fn take_over(&self, node: &Node) {
+        self.all.set(i64::try_from(node.len()).unwrap_or(i64::MAX));
+        let mut phases: BTreeMap<&'static str, i64> = PHASES.map(|phase| (phase, 0)).into();
+        for sandbox in node.all() {
+            *phases.entry(phase_name(&sandbox.watch_phase().borrow())).or_default() += 1;
+        }
+        for (phase, count) in phases {
+            self.phases.get_or_create(&PhaseLabels { phase: Name(phase) }).set(count);
+        }
+        self.endings.clear();
+        for (cause, count) in node.endings_by_cause() {
+            self.endings.get_or_create(&CauseLabels { cause: Name(cause) }).inc_by(count);
+        }
+    }
+}
+
 /// The server's counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -158,9 +209,11 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     creates: Family<OutcomeLabels, Counter>,
+    claims: Family<OutcomeLabels, Counter>,
     execs: Family<OutcomeLabels, Counter>,
-    sandboxes: Gauge,
-    endings: Family<CauseLabels, Counter>,
+    exec_duration: Histogram,
+    exec_overhead: Histogram,
+    sandboxes: SandboxMetrics,
     pools: PoolMetrics,
     queue: QueueMetrics,
     memory: MemoryMetrics,
@@ -174,16 +227,18 @@ fn latency_histogram() -> Histogram {
 }
 
 impl Metrics {
-    /// All counters at zero.
-    pub(crate) fn new() -> Self {
+    /// All counters at zero, but for those of the node.
+    pub(crate) fn new(node: &Node) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("hothouse"),
             requests: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
             creates: Family::default(),
+            claims: Family::default(),
             execs: Family::default(),
-            sandboxes: Gauge::default(),
-            endings: Family::default(),
+            exec_duration: latency_histogram(),
+            exec_overhead: latency_histogram(),
+            sandboxes: SandboxMetrics::default(),
             pools: PoolMetrics::default(),
             queue: QueueMetrics::default(),
             memory: MemoryMetrics::default(),
@@ -200,13 +255,18 @@ impl Metrics {
             metrics.latency.clone(),
         );
         registry.register("sandbox_creates", "Sandboxes asked for, by how it went", metrics.creates.clone());
+        registry.register("claims", "Sandboxes claimed from pools, by how it went", metrics.claims.clone());
         registry.register(
             "execs",
             "Execs that ended while a client waited, by outcome",
             metrics.execs.clone(),
         );
-        registry.register("sandboxes", "Sandboxes on this node", metrics.sandboxes.clone());
-        registry.register("sandbox_endings", "Sandboxes that have ended, by cause", metrics.endings.clone());
+        let help = "Time that those ran, as their guests saw it";
+        registry.register_with_unit("exec_duration", help, Unit::Seconds, metrics.exec_duration.clone());
+        let help = "Time that clients of execs waited longer than those ran";
+        registry.register_with_unit("exec_overhead", help, Unit::Seconds, metrics.exec_overhead.clone());
+        node.makings().register(registry);
+        metrics.sandboxes.register(registry);
         metrics.pools.register(registry);
         metrics.queue.register(registry);
         metrics.memory.register(registry);
@@ -239,6 +299,20 @@ impl Metrics {
         self.creates.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
+    /// Counts a claim: a sandbox was given, or why not.
+    pub(crate) fn claim(&self, result: Result<(), ErrorCode>) {
+        let outcome = Name(result.err().map_or("claimed", ErrorCode::as_str));
+        self.claims.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts an exec whose client waited so long for its end.
+    pub(crate) fn awaited_exec(&self, result: &ExecResult, waited: Duration) {
+        self.exec(result);
+        if !result.replayed {
+            self.exec_overhead.observe((waited.as_secs_f64() - result.duration_s).max(0.0));
+        }
+    }
+
     /// Counts an exec that ended, unless it was counted before.
     pub(crate) fn exec(&self, result: &ExecResult) {
         if result.replayed {
@@ -254,6 +328,7 @@ impl Metrics {
             Outcome::Lost { .. } => "lost",
         });
         self.execs.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.exec_duration.observe(result.duration_s);
     }
 }
 
@@ -274,11 +349,7 @@ fn method_name(method: &axum::http::Method) -> &'static str {
     (status = 200, description = "Counters", body = String, content_type = "application/openmetrics-text"),
 ))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    app.metrics.sandboxes.set(i64::try_from(app.node.len()).unwrap_or(i64::MAX));
-    app.metrics.endings.clear();
-    for (cause, count) in app.node.endings_by_cause() {
-        app.metrics.endings.get_or_create(&CauseLabels { cause: Name(cause) }).inc_by(count);
-    }
+    app.metrics.sandboxes.take_over(&app.node);
     app.metrics.pools.take_over(&app.fleet.pools());
     app.metrics.queue.take_over(app.fleet.queue(), &app.node.usage());
     app.metrics.memory.take_over(app.node.memory());

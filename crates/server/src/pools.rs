@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ClaimSpec, PoolInfo, PoolName, PoolSize, PoolSpec, Problem, SandboxInfo};
+use hothouse_fleet::FleetError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -130,6 +131,8 @@ pub(crate) async fn claim(
 ) -> Result<Response, Refusal> {
     let asked = key.asked(&caller, &mut query, &format!("claim {name}"), &claim)?;
     query.finish()?;
-    let (sandbox, replay) = app.fleet.claim(&name, claim, asked).await?;
+    let claimed = app.fleet.claim(&name, claim, asked).await;
+    app.metrics.claim(claimed.as_ref().map(|_| ()).map_err(FleetError::code));
+    let (sandbox, replay) = claimed?;
     Ok(made(&sandbox.info(), &format!("/v1/sandboxes/{}", sandbox.id()), replay))
 }

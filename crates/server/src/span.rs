@@ -15,6 +15,7 @@ use crate::auth::{self, Auth};
 use crate::origin;
 use crate::revocable::revocable;
 use crate::router::ROUTES;
+use crate::trace;
 
 /// Names a request in the log and in the answer; a client may choose it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,12 +34,14 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         method = %request.method(),
         path = request.uri().path(),
     );
+    let traced = span.in_scope(|| trace::span(&request, route, id.to_str().unwrap_or_default()));
     let mut record = Record {
         app: &app,
         method: request.method().clone(),
         route,
         started: Instant::now(),
         span: &span,
+        traced: &traced,
         answered: false,
     };
     let answer = async {
@@ -50,7 +53,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
             Some(auth) => run_for_caller(auth, route, request, next).await,
         }
     };
-    let mut response = answer.instrument(span.clone()).await;
+    let mut response = answer.instrument(traced.clone()).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     record.answered(response.status().as_u16());
     response
@@ -62,6 +65,7 @@ async fn run_for_caller(auth: &Auth, route: &str, mut request: Request, next: Ne
         Ok(caller) => caller,
         Err(refusal) => return refusal.into_response(),
     };
+    trace::tenant(caller.tenant.as_ref());
     let revoked = caller.revoked.clone();
     request.extensions_mut().insert(caller);
     tokio::select! {
@@ -94,6 +98,7 @@ struct Record<'a> {
     route: &'static str,
     started: Instant,
     span: &'a Span,
+    traced: &'a Span,
     answered: bool,
 }
 
@@ -103,6 +108,7 @@ impl Record<'_> {
         let took = self.started.elapsed();
         self.app.metrics.request(&self.method, self.route, status, took);
         let latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        trace::answered(self.traced, status);
         tracing::info!(parent: self.span, status, latency_us, "answered");
     }
 }

@@ -26,6 +26,7 @@ mod transfer;
 use std::process::ExitCode;
 
 use hothouse_domain::ErrorCode;
+use tokio::runtime::Handle;
 
 use crate::args::Command;
 use crate::console;
@@ -49,12 +50,13 @@ pub(crate) fn start(command: Command) -> ExitCode {
 }
 
 fn in_runtime(command: Command) -> Result<u8, Failure> {
-    command.start_logs();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::io("starting threads", &e))?;
+    let telling = command.start_logs(runtime.handle())?;
     let result = runtime.block_on(Box::pin(dispatch(command)));
+    telling.end();
     // A thread that waits in a read of standard input never comes back; nothing else is left by now.
     runtime.shutdown_background();
     result
@@ -114,21 +116,77 @@ impl Command {
 
     /// Sends logs to standard error: those of the server as asked for, of other commands only errors, unless
     /// `HOTHOUSE_LOG` asks for more.
-    fn start_logs(&self) {
-        use tracing_subscriber::EnvFilter;
+    fn start_logs(&self, runtime: &Handle) -> Result<Telling, Failure> {
+        use tracing_subscriber::prelude::*;
+        use tracing_subscriber::{EnvFilter, fmt};
         let (default, format) = match self {
             Self::Serve(args) => ("info", args.log_format),
             _ => ("error", serve::LogFormat::Text),
         };
         let filter = EnvFilter::builder().with_env_var("HOTHOUSE_LOG");
         let filter = filter.try_from_env().unwrap_or_else(|_| EnvFilter::new(default));
-        let logs = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(console::err_is_terminal());
-        match format {
-            serve::LogFormat::Text => logs.init(),
-            serve::LogFormat::Json => logs.json().init(),
+        let telling = match self {
+            Self::Serve(_) => Telling::from_environment(runtime)?,
+            _ => Telling::Logs,
+        };
+        let logs = fmt::layer().with_writer(std::io::stderr).with_ansi(console::err_is_terminal());
+        let logs = match format {
+            serve::LogFormat::Text => logs.boxed(),
+            serve::LogFormat::Json => logs.json().boxed(),
+        };
+        let subscriber = tracing_subscriber::registry().with(logs.with_filter(filter));
+        match &telling {
+            Telling::Logs => subscriber.init(),
+            #[cfg(feature = "otel")]
+            Telling::LogsAndTraces(traces) => subscriber.with(traces.layer()).init(),
+        }
+        telling.warn_of_no_traces();
+        Ok(telling)
+    }
+}
+
+/// Where traces are to be sent to, if anywhere.
+pub(crate) fn traces_endpoint() -> Option<String> {
+    let is_off = std::env::var("OTEL_SDK_DISABLED").is_ok_and(|off| off.eq_ignore_ascii_case("true"));
+    let named = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    let endpoint = named.into_iter().find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()));
+    endpoint.filter(|_| !is_off)
+}
+
+/// How the program tells what it does.
+enum Telling {
+    Logs,
+    #[cfg(feature = "otel")]
+    LogsAndTraces(crate::traces::Traces),
+}
+
+impl Telling {
+    #[cfg(feature = "otel")]
+    fn from_environment(runtime: &Handle) -> Result<Self, Failure> {
+        let traces = crate::traces::Traces::from_environment(runtime.clone())?;
+        Ok(traces.map_or(Self::Logs, Self::LogsAndTraces))
+    }
+
+    #[cfg(not(feature = "otel"))]
+    #[expect(clippy::unnecessary_wraps, reason = "it can fail with the feature otel")]
+    fn from_environment(_runtime: &Handle) -> Result<Self, Failure> {
+        Ok(Self::Logs)
+    }
+
+    fn warn_of_no_traces(&self) {
+        if let (false, Some(endpoint)) = (cfg!(feature = "otel"), traces_endpoint()) {
+            tracing::warn!(
+                endpoint,
+                "traces are asked for, which this build cannot send; build it with `--features otel`"
+            );
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Logs => {}
+            #[cfg(feature = "otel")]
+            Self::LogsAndTraces(traces) => traces.end(),
         }
     }
 }

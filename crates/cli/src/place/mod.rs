@@ -5,7 +5,7 @@ mod embedded;
 mod events;
 mod handle;
 mod live;
-mod tls;
+pub(crate) mod tls;
 
 pub(crate) use client::ApiClient;
 pub(crate) use events::decode;

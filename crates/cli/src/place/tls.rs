@@ -19,7 +19,7 @@ const ROOTS: [&str; 4] = [
 ];
 
 /// Trusts the certificates in the file that `HOTHOUSE_CA` or `SSL_CERT_FILE` names, or else the roots of this machine.
-pub(super) fn config() -> Result<Arc<ClientConfig>, Failure> {
+pub(crate) fn config() -> Result<Arc<ClientConfig>, Failure> {
     let named = ["HOTHOUSE_CA", "SSL_CERT_FILE"]
         .into_iter()
         .find_map(std::env::var_os)
@@ -48,7 +48,7 @@ pub(super) fn config() -> Result<Arc<ClientConfig>, Failure> {
 }
 
 /// Trusts nobody.
-pub(super) fn without_roots() -> Result<ClientConfig, Failure> {
+pub(crate) fn without_roots() -> Result<ClientConfig, Failure> {
     build(RootCertStore::empty())
 }
 

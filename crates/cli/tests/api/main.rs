@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod leases;
 mod limits;
+mod metrics;
 mod pools;
 mod pressure;
 #[path = "../process/mod.rs"]
@@ -21,4 +22,6 @@ mod service;
 mod shells;
 mod snapshots;
 mod terminal;
+#[cfg(feature = "otel")]
+mod traces;
 mod wait;

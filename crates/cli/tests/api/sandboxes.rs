@@ -107,6 +107,10 @@ async fn a_dead_guest_is_sandbox_dead_and_never_a_hang() -> Result<()> {
         Ok((info["phase"] == "dead" && info["reason"].is_string()).then_some(()))
     })
     .await?;
+    let metrics = String::from_utf8(server.get("/metrics").await?.expect(200)?.bytes)?;
+    for line in ["in_phase{phase=\"dead\"} 1\n", "in_phase{phase=\"running\"} 1\n"] {
+        ensure!(metrics.contains(line), "{line} is not in {metrics}");
+    }
     for (path, body) in [
         ("exec", json!({"argv": ["true"]})),
         ("shells", json!({})),

@@ -21,9 +21,15 @@ pub(crate) struct Server {
     pub(crate) client: reqwest::Client,
     directory: TempDir,
     cgroup: Option<String>,
-    flags: Vec<String>,
+    start: Start,
     // Kept open: a server whose standard output is gone may complain.
     _stdout: BufReader<ChildStdout>,
+}
+
+/// How it is started, also the next time.
+struct Start {
+    flags: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 /// What a server answered.
@@ -98,27 +104,34 @@ impl Server {
 
     /// With further flags, which are those of the servers that follow it too.
     pub(crate) async fn start_with(flags: &[&str]) -> Result<Self> {
+        Self::start_where(flags, &[]).await
+    }
+
+    /// With these variables too.
+    pub(crate) async fn start_where(flags: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let directory = tempfile::Builder::new().prefix("hothouse-api-").tempdir()?;
-        Self::start_in(directory, own_cgroup(), flags).await
+        Self::start_in(directory, own_cgroup(), Start { flags, env }).await
     }
 
     /// Kills it and starts another one on the same home.
     pub(crate) async fn killed_and_started_again(mut self) -> Result<Self> {
         self.child.start_kill()?;
         within("the end of a killed server", self.child.wait()).await??;
-        let Self { directory, cgroup, flags, .. } = self;
-        Self::start_in(directory, cgroup, flags).await
+        let Self { directory, cgroup, start, .. } = self;
+        Self::start_in(directory, cgroup, start).await
     }
 
-    async fn start_in(directory: TempDir, cgroup: Option<String>, flags: Vec<String>) -> Result<Self> {
+    async fn start_in(directory: TempDir, cgroup: Option<String>, start: Start) -> Result<Self> {
         let log = std::fs::File::create(directory.path().join("log"))?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command
             .args(["serve", "--json", "--on-exit", "destroy", "--home"])
             .arg(directory.path().join("home"))
             .env("HOTHOUSE_LISTEN", "127.0.0.1:0")
-            .args(&flags)
+            .args(&start.flags)
+            .envs(start.env.iter().map(|(name, value)| (name, value)))
             .env_remove("HOTHOUSE_SERVER")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -136,7 +149,7 @@ impl Server {
             bail!("the server said {line:?}: {log}");
         };
         let base = ready["url"].as_str().context("url")?.to_owned();
-        Ok(Self { child, base, client: client()?, directory, cgroup, flags, _stdout: stdout })
+        Ok(Self { child, base, client: client()?, directory, cgroup, start, _stdout: stdout })
     }
 
     /// Its home.

@@ -70,6 +70,27 @@ mod tests {
         assert!(!found.is_empty(), "no arrow was found at all, so this test sees nothing");
     }
 
+    /// What is compiled into the program with these features.
+    fn built_with(features: &[&str]) -> BTreeSet<String> {
+        let output = std::process::Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "-p", "hothouse-cli", "-e", "normal", "--prefix", "none", "-f", "{p}"])
+            .args(features)
+            .current_dir(crate::root())
+            .output()
+            .expect("cargo tree");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("names");
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_default_program_has_no_exporter_of_traces() {
+        let exporter = |names: &BTreeSet<String>| names.iter().any(|name| name.contains("opentelemetry"));
+        let default = built_with(&[]);
+        assert!(default.contains("tokio") && !exporter(&default), "{default:?}");
+        assert!(exporter(&built_with(&["--features", "otel"])), "this test would see it");
+    }
+
     #[test]
     fn the_words_need_no_runtime() {
         let allowed: BTreeSet<String> = DOMAIN_MAY_USE.iter().map(|name| (*name).to_owned()).collect();

@@ -20,6 +20,7 @@ fn root() -> PathBuf {
 fn metadata() -> Metadata {
     cargo_metadata::MetadataCommand::new()
         .current_dir(root())
+        .features(cargo_metadata::CargoOpt::AllFeatures)
         .other_options(vec!["--locked".to_owned()])
         .exec()
         .expect("cargo metadata")

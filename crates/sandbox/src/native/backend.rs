@@ -25,6 +25,7 @@ use super::{
     packet, process,
 };
 use crate::image::{Image, ImageStore};
+use crate::makings::{CreateStage, Making, Makings};
 use crate::snapshot::SnapshotStore;
 use crate::terms::Terms;
 
@@ -54,6 +55,7 @@ pub struct NativeBackend {
     capabilities: Capabilities,
     pub(super) images: ImageStore,
     pub(super) snapshots: Arc<SnapshotStore>,
+    pub(super) makings: Makings,
     /// Held as long as the backend lives: a home has one.
     _lock: std::fs::File,
     /// Ends with the backend.
@@ -334,6 +336,7 @@ impl Inner {
             Report::Ready { .. } | Report::Unable { .. } => return,
             Report::Registered { ticket, .. }
             | Report::Created { ticket, .. }
+            | Report::NotCreated { ticket, .. }
             | Report::Failed { ticket, .. }
             | Report::Limited { ticket }
             | Report::Copied { ticket, .. }
@@ -448,7 +451,9 @@ impl NativeBackend {
         let mut listener = tokio::task::JoinSet::new();
         listener.spawn(Arc::clone(&inner).listen(spawner));
         listener.spawn(Arc::clone(&inner).remove_discarded(discarded));
-        let backend = Self { inner, capabilities, images, snapshots, _lock: lock, _listener: listener };
+        let makings = Makings::new();
+        let backend =
+            Self { inner, capabilities, images, snapshots, makings, _lock: lock, _listener: listener };
         // A job's own backend makes its first sandbox in a moment and hears the same then.
         if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
             let tried = backend.try_out().await;
@@ -481,13 +486,20 @@ impl NativeBackend {
         let id: SandboxId = format!("trial-{}", std::process::id())
             .parse()
             .map_err(|e| CreateError::Unsupported(format!("naming the trial: {e}")))?;
-        let running = self.create(&id, &SandboxSpec::default()).await?;
+        // Not counted: nobody has asked for it.
+        let (makings, terms) = (Makings::new(), Terms::default());
+        let running = self.make(&id, &terms, &mut makings.begin(&id, &terms)).await?;
         let undone = running.destroy().await;
         undone.map_err(|e| CreateError::Step {
             id,
             step: "ending the trial".to_owned(),
             reason: e.to_string(),
         })
+    }
+
+    /// How its sandboxes are made.
+    pub(crate) fn makings(&self) -> &Makings {
+        &self.makings
     }
 
     /// What this backend enforces on this machine.
@@ -509,10 +521,22 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create_on(&self, id: &SandboxId, terms: &Terms) -> Result<Running, CreateError> {
+        let mut making = self.makings.begin(id, terms);
+        let made = self.make(id, terms, &mut making).await;
+        making.ended(made.as_ref().map(drop).map_err(CreateError::code));
+        made
+    }
+
+    async fn make(
+        &self,
+        id: &SandboxId,
+        terms: &Terms,
+        making: &mut Making<'_>,
+    ) -> Result<Running, CreateError> {
         let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
-        let made = self.make_body(id, spec, || inner.directory.make(id)).await;
+        let made = self.make_body(id, spec, making, || inner.directory.make(id)).await;
         let body = made.map_err(|error| self.give_up(id, error))?;
         let death = inner.remember(&body);
         let running = Running {
@@ -540,6 +564,7 @@ impl NativeBackend {
         &self,
         id: &SandboxId,
         spec: &SandboxSpec,
+        making: &mut Making<'_>,
         listener: impl FnOnce() -> io::Result<OwnedFd>,
     ) -> Result<Body, CreateError> {
         let step =
@@ -547,9 +572,18 @@ impl NativeBackend {
         let image = self.images.resolve(&spec.image, &self.snapshots)?;
         let spawner = self.inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
         let order = self.order(id, spec, &image, &spawner).await?;
+        making.enter(CreateStage::Directory);
         let listener = listener().map_err(|e| step("making its directory", e.to_string()))?;
+        making.enter(CreateStage::Handover);
         match spawner.ask(|ticket| Order::Create { ticket, order }, Some(&listener)).await {
-            Ok(Report::Created { body, .. }) => Ok(body),
+            Ok(Report::Created { body, times, .. }) => {
+                making.spawned(times);
+                Ok(body)
+            }
+            Ok(Report::NotCreated { stage, step: failed, reason, .. }) => {
+                making.failed_at(stage);
+                Err(step("spawning", format!("{failed}: {reason}")))
+            }
             Ok(other) => Err(step("asking the spawner", format!("{other:?}"))),
             Err(reason) => Err(step("spawning", reason)),
         }

@@ -121,7 +121,9 @@ impl NativeBackend {
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
         let place = inner.directory.beside(&id);
-        let made = self.make_body(&id, &terms.spec, || inner.directory.make_at(&place)).await;
+        let mut making = self.makings.begin(&id, terms);
+        let made = self.make_body(&id, &terms.spec, &mut making, || inner.directory.make_at(&place)).await;
+        making.ended(made.as_ref().map(drop).map_err(CreateError::code));
         let body = match made {
             Ok(body) => body,
             Err(error) => {

@@ -3,6 +3,8 @@
 use hothouse_domain::Resources;
 use serde::{Deserialize, Serialize};
 
+use crate::makings::{CreateStage, SpawnTimes};
+
 /// The longest packet, in bytes.
 pub(crate) const MAX_PACKET: usize = 64 << 10;
 
@@ -146,8 +148,16 @@ pub(crate) enum Report {
     Created {
         ticket: Ticket,
         body: Body,
+        times: SpawnTimes,
     },
-    /// Any order that failed; nothing is left of it.
+    /// A create that failed; nothing is left of it.
+    NotCreated {
+        ticket: Ticket,
+        stage: CreateStage,
+        step: String,
+        reason: String,
+    },
+    /// Any other order that failed; nothing is left of it.
     Failed {
         ticket: Ticket,
         step: String,

@@ -8,6 +8,9 @@ use hothouse_guest::message::{
     self, GuestErrorCode, MAX_OUTPUT_READ, OutputMode, OutputStream, Reply, Request,
 };
 
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
 use super::requests::{Attempt, Repeat, cut_short, strange, unexpected};
 use super::{AfterStdin, Sandbox, SignalTarget};
 use crate::error::SandboxError;
@@ -26,7 +29,12 @@ impl Sandbox {
         let (exec_id, origin) = exec_request::exec_id(spec.exec_id.take());
         let limit = spec.output_limit_bytes.unwrap_or(DEFAULT_OUTPUT_LIMIT);
         let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Collect)?;
-        self.collect(&request, (&exec_id, origin), limit).await
+        let span = self.exec_span(&exec_id);
+        let result = self.collect(&request, (&exec_id, origin), limit).instrument(span.clone()).await;
+        if let Ok(result) = &result {
+            span.record("hothouse.ran_s", result.duration_s);
+        }
+        result
     }
 
     /// Starts a command and returns as soon as it is journaled and running.
@@ -36,7 +44,7 @@ impl Sandbox {
     pub async fn exec_detached(&self, mut spec: ExecSpec) -> Result<ExecStatus, SandboxError> {
         let exec_id = exec_request::exec_id(spec.exec_id.take()).0;
         let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Detach)?;
-        match self.ask(&request, Repeat::Safe).await? {
+        match self.ask(&request, Repeat::Safe).instrument(self.exec_span(&exec_id)).await? {
             Reply::Started { replayed: false } => {
                 Ok(ExecStatus { exec_id, state: ExecState::Running, stdout_bytes: 0, stderr_bytes: 0 })
             }
@@ -54,7 +62,14 @@ impl Sandbox {
         let stdin =
             if spec.stdin_open || spec.pty.is_some() { StdinRoute::SameStream } else { StdinRoute::Closed };
         let request = exec_request::exec(&self.terms().spec, spec, &exec_id, OutputMode::Follow)?;
-        self.follow(&request, exec_id, stdin, (0, 0)).await
+        let span = self.exec_span(&exec_id);
+        let stream = self.follow(&request, exec_id, stdin, (0, 0)).instrument(span.clone()).await?;
+        Ok(stream.within(span))
+    }
+
+    /// For traces: off where nobody collects them. Of what was sent only names may stand here.
+    fn exec_span(&self, exec_id: &ExecId) -> Span {
+        tracing::debug_span!(target: "hothouse_trace", "exec", hothouse.sandbox = %self.inner.id, hothouse.exec = %exec_id, hothouse.ran_s = Empty)
     }
 
     /// Follows an exec that was started before, from byte offsets in its outputs.

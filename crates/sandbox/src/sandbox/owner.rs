@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hothouse_domain::{EndCause, EventKind, FrozenBy, ImageRef, SandboxPhase};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{Instrument as _, Span};
 
 use super::Sandbox;
 use super::leases::LeaseTimer;
@@ -45,8 +46,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Where a sandbox comes from.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// It is to be made; the sender is told how that went.
-    Make(Asker),
+    /// It is to be made for whoever asks for it in this span; the sender is told how that went.
+    Make(Asker, Span),
     /// An earlier node made it; the receiver is told of its death.
     Adopted(watch::Receiver<Option<String>>),
 }
@@ -83,7 +84,7 @@ impl Sandbox {
                 death
             }
             // Boxed, as below: an idle sandbox need not hold the room that its making takes.
-            Origin::Make(made) => match Box::pin(self.make(made)).await {
+            Origin::Make(made, span) => match Box::pin(self.make(made).instrument(span)).await {
                 Ok(death) => death,
                 Err(failed) => return self.end(forget, failed),
             },

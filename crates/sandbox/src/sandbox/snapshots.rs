@@ -40,6 +40,7 @@ impl Sandbox {
     /// Owner: takes it.
     pub(super) async fn snapshot_now(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
         self.wake_now().await?;
+        self.wake_now().await?;
         let entered = self.inner.gate.enter(&self.inner.id)?;
         let running = self.inner.running.read().await;
         let Some(running) = running.as_ref() else { return Err(self.gone()) };
@@ -100,16 +101,16 @@ impl Sandbox {
         image: Option<(ImageRef, SnapshotUse)>,
     ) -> Result<watch::Receiver<Option<String>>, SandboxError> {
         self.wake_now().await?;
-        let entered = self.inner.gate.enter(&self.inner.id)?;
-        drop(entered);
+        self.wake_now().await?;
+        drop(self.inner.gate.enter(&self.inner.id)?);
+        // Nobody gets a connection to the body that goes, and no claim changes the terms meanwhile.
+        let mut place = self.inner.running.write().await;
         let mut terms = Terms::clone(&self.terms());
         let (image, using) = match image {
             Some((image, using)) => (image, Some(using)),
             None => (terms.spec.image.clone(), None),
         };
         terms.spec.image = image.clone();
-        // Nobody gets a connection to the body that goes.
-        let mut place = self.inner.running.write().await;
         let Some(old) = place.take() else { return Err(self.gone()) };
         let replaced = match self.inner.around.backend.replace(old, &terms).await {
             Ok((new, replaced)) => {

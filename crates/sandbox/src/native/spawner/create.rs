@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, kill_process};
@@ -12,6 +13,7 @@ use super::life::{Sandbox, Stage, pid_of};
 use super::root::{MAX_LAYERS, Privilege, Step, at};
 use super::stock::{RANGE, Stock};
 use super::{STATUS_EVENT, Spawner};
+use crate::makings::{CreateStage, SpawnTimes};
 use crate::native::cgroup::{Doors, Group};
 use crate::native::kernel::{self, Cloned};
 use crate::native::packet;
@@ -41,12 +43,16 @@ impl Spawner {
         ticket: Ticket,
         order: &CreateOrder,
         mut fds: Vec<OwnedFd>,
-    ) -> Result<(), Step> {
-        let Some(listener) = fds.pop() else {
-            return Err(at("taking the listener")(io::Error::other("the order came without it")));
-        };
-        let layers = distinct_layers(order)?;
-        let prepared = self.prepare(order)?;
+    ) -> Result<(), (CreateStage, Step)> {
+        let mut times = SpawnTimes::default();
+        let begin = Instant::now();
+        let listener = fds.pop().ok_or_else(|| io::Error::other("the order came without it"));
+        let unprepared = |step| (CreateStage::Prepare, step);
+        let listener = listener.map_err(at("taking the listener")).map_err(unprepared)?;
+        let layers = distinct_layers(order).map_err(unprepared)?;
+        let prepared = self.prepare(order).map_err(unprepared)?;
+        let ready = Instant::now();
+        times.prepare = ready - begin;
         let cloned = match kernel::clone_process(
             kernel::NAMESPACES,
             prepared.doors.birthplace.as_ref().map(AsFd::as_fd),
@@ -55,7 +61,8 @@ impl Spawner {
             Err(e) => {
                 let left = self.undo(prepared.slot, prepared.group, None);
                 let left = left.map(|left| format!("; left behind: {left}")).unwrap_or_default();
-                return Err(at("cloning with namespaces")(io::Error::other(format!("{e}{left}"))));
+                let step = at("cloning with namespaces")(io::Error::other(format!("{e}{left}")));
+                return Err((CreateStage::Clone, step));
             }
         };
         let pid = match cloned {
@@ -64,13 +71,19 @@ impl Spawner {
         };
         let Prepared { group, slot, line, oom_before, .. } = prepared;
         drop(line.child);
+        let cloned = Instant::now();
+        times.clone = cloned - ready;
         let mut sandbox = Sandbox { pid, start_time: 0, slot, group, oom_before, stage: Stage::Alive };
         sandbox.stage = match self.send_off(pid, slot, &layers, &line.parent) {
-            Ok(()) => Stage::Making { status: line.parent },
+            Ok(()) => {
+                let sent_off = Instant::now();
+                times.ids = sent_off - cloned;
+                Stage::Making { status: line.parent, sent_off, times }
+            }
             Err(step) => {
                 // It waits for a word that will not come.
                 let _ = kill_process(pid_of(pid), Signal::KILL);
-                Stage::Failing { step: step.name, reason: step.source.to_string() }
+                Stage::Failing { at: CreateStage::Ids, step: step.name, reason: step.source.to_string() }
             }
         };
         // While the child mounts.
@@ -82,15 +95,15 @@ impl Spawner {
             Err(e) => {
                 let _ = kill_process(pid_of(pid), Signal::KILL);
                 let step = "looking when the child began".to_owned();
-                sandbox.stage = Stage::Failing { step, reason: e.to_string() };
+                sandbox.stage = Stage::Failing { at: CreateStage::Mount, step, reason: e.to_string() };
             }
         }
-        if let Stage::Making { status } = &sandbox.stage
+        if let Stage::Making { status, .. } = &sandbox.stage
             && let Err(e) = self.watch_once(status.as_fd(), STATUS_EVENT | u64::from(pid.unsigned_abs()))
         {
             let _ = kill_process(pid_of(pid), Signal::KILL);
             let (step, reason) = ("watching the child".to_owned(), e.to_string());
-            sandbox.stage = Stage::Failing { step, reason };
+            sandbox.stage = Stage::Failing { at: CreateStage::Mount, step, reason };
         }
         self.children.insert(pid, ticket);
         self.sandboxes.insert(ticket, sandbox);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, pidfd_open, pidfd_send_signal,
@@ -10,6 +11,7 @@ use rustix::process::{
 };
 
 use super::{PIDFD_EVENT, Spawner};
+use crate::makings::{CreateStage, SpawnTimes};
 use crate::native::cgroup::{Frozen, Group};
 use crate::native::process::is_alive;
 use crate::native::wire::{Body, Limits, Report, Ticket};
@@ -29,9 +31,9 @@ pub(super) struct Sandbox {
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Between clone and exec.
-    Making { status: OwnedFd },
+    Making { status: OwnedFd, sent_off: Instant, times: SpawnTimes },
     /// A step failed; it is about to end.
-    Failing { step: String, reason: String },
+    Failing { at: CreateStage, step: String, reason: String },
     /// Its guest runs.
     Alive,
     /// Its guest runs and is not our child: an earlier spawner made it.
@@ -59,14 +61,13 @@ impl Spawner {
             return;
         }
         let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
-        if !matches!(sandbox.stage, Stage::Making { .. }) {
-            return;
-        }
+        let Stage::Making { sent_off, times, .. } = &sandbox.stage else { return };
+        let times = SpawnTimes { mount: sent_off.elapsed(), ..*times };
         // Closed by exec or by death? A dead one is reaped in a moment, and reported then.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if matches!(waitid(WaitId::Pid(pid_of(pid)), look), Ok(Some(_))) {
             let (step, reason) = ("becoming the guest".to_owned(), "the process ended".to_owned());
-            sandbox.stage = Stage::Failing { step, reason };
+            sandbox.stage = Stage::Failing { at: CreateStage::Mount, step, reason };
             return;
         }
         sandbox.stage = Stage::Alive;
@@ -78,13 +79,13 @@ impl Spawner {
             oom_before: sandbox.oom_before,
             slot: sandbox.slot,
         };
-        self.report(&Report::Created { ticket: key, body });
+        self.report(&Report::Created { ticket: key, body, times });
     }
 
     /// Reads the step that failed, if the child has told of one.
     fn hear_last_words(&mut self, key: Ticket) -> bool {
         let Some(Sandbox { stage, .. }) = self.sandboxes.get_mut(&key) else { return false };
-        let Stage::Making { status } = stage else { return false };
+        let Stage::Making { status, .. } = stage else { return false };
         let mut words = [0; 4096];
         let got = match rustix::net::recv(status, &mut words[..], rustix::net::RecvFlags::DONTWAIT) {
             Ok((got, _)) => got,
@@ -95,7 +96,7 @@ impl Spawner {
         }
         let text = String::from_utf8_lossy(&words[..got]).into_owned();
         let (step, reason) = text.split_once('\0').unwrap_or((&text, "unknown"));
-        *stage = Stage::Failing { step: step.to_owned(), reason: reason.to_owned() };
+        *stage = Stage::Failing { at: CreateStage::Mount, step: step.to_owned(), reason: reason.to_owned() };
         true
     }
 
@@ -121,11 +122,11 @@ impl Spawner {
                 self.undo(sandbox.slot, sandbox.group, None);
                 let (step, reason) =
                     ("becoming the guest".to_owned(), format!("the process {}", how(status)));
-                self.report(&Report::Failed { ticket: key, step, reason });
+                self.report(&Report::NotCreated { ticket: key, stage: CreateStage::Mount, step, reason });
             }
-            Stage::Failing { step, reason } => {
+            Stage::Failing { at, step, reason } => {
                 self.undo(sandbox.slot, sandbox.group, None);
-                self.report(&Report::Failed { ticket: key, step, reason });
+                self.report(&Report::NotCreated { ticket: key, stage: at, step, reason });
             }
             Stage::Ending { ticket, network } => {
                 let leftover = self.undo(sandbox.slot, sandbox.group, network);

@@ -247,8 +247,9 @@ impl Spawner {
                 self.report(&report);
             }
             Order::Create { ticket, order } => {
-                if let Err(step) = self.create(ticket, &order, fds) {
-                    self.report(&failed(ticket, &step));
+                if let Err((stage, step)) = self.create(ticket, &order, fds) {
+                    let (step, reason) = (step.name, step.source.to_string());
+                    self.report(&Report::NotCreated { ticket, stage, step, reason });
                 }
             }
             Order::Adopt { body } => self.adopt(body),
