@@ -85,6 +85,8 @@ pub struct ExecStream {
     /// Bytes handed out or skipped, to go on from when the connection breaks.
     stdout: u64,
     stderr: u64,
+    /// What code of a context came to, until its end is told.
+    report: Option<Vec<u8>>,
 }
 
 impl ExecStream {
@@ -94,7 +96,16 @@ impl ExecStream {
         exec_id: ExecId,
         (replayed, stdin, (stdout, stderr)): (bool, StdinRoute, (u64, u64)),
     ) -> Self {
-        Self { sandbox, stream, exec_id, stdin, progress: Progress::Fresh { replayed }, stdout, stderr }
+        Self {
+            sandbox,
+            stream,
+            exec_id,
+            stdin,
+            progress: Progress::Fresh { replayed },
+            stdout,
+            stderr,
+            report: None,
+        }
     }
 
     /// The exec's id.
@@ -156,11 +167,17 @@ impl ExecStream {
                         return Ok(ExecEvent::Skipped(name, bytes));
                     }
                     Reply::Finished(finished) => {
-                        let replayed = false;
-                        let result =
-                            exec_result::result(self.exec_id.clone(), finished, replayed, Default::default());
+                        let (replayed, report) = (false, self.report.take());
+                        let result = exec_result::result(
+                            self.exec_id.clone(),
+                            finished,
+                            replayed,
+                            Default::default(),
+                            report.as_deref(),
+                        );
                         return Ok(ExecEvent::Finished(result));
                     }
+                    Reply::Value(report) => self.report = Some(report),
                     Reply::Error { code, message } => return Err(SandboxError::Guest { code, message }),
                     reply => return Err(strange(&reply)),
                 },

@@ -176,6 +176,10 @@ mod tests {
             duration_s: 0.1,
             usage: Usage::default(),
             replayed: false,
+            value: None,
+            error: None,
+            displays: Vec::new(),
+            omitted: Vec::new(),
         };
         Ran { result, stdout, stderr: b"Traceback\nBoom: x\n".to_vec() }
     }
