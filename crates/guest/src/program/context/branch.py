@@ -142,7 +142,6 @@ class Context:
         """What a fresh context does, once the guest knows it: `c` by its own terms, `n` as a branch of another."""
         try:
             os.setsid()
-            adopt_orphans(1)
             re_seed()
             if kind == b"c":
                 self.set_up(payload)
@@ -191,11 +190,7 @@ class Context:
                 continue
         files = open_files(self.own() | set(descriptors))
         flush_files(files)
-        # The fork is to be the guest's child, not ours.
-        adopt_orphans(0)
-        forked = fork_apart(descriptors)
-        if not forked:
-            adopt_orphans(1)
+        if not fork_apart(descriptors):
             return
         self.control.close()
         self.buffer.clear()

@@ -2,7 +2,9 @@
 //!
 //! A *zygote* is the image's own `python3` with the usual modules imported; it forks a context in a millisecond or two.
 //! There is one for each user, list of modules and environment, started when the first such context is opened. A context
-//! is the guest's own child (its zygote forks twice), which tells of its end as that of any other.
+//! is the guest's own child (its zygote forks twice), which tells of its end as that of any other. So is its fork; this is
+//! why a context, other than an exec's leader, adopts no orphans: what its code makes a daemon of outlives it, and ends with
+//! the sandbox.
 //!
 //! ```text
 //!  guest ──3 descriptors──► zygote ──fork──► context: hello ──► terms ──► opened

@@ -26,26 +26,12 @@ CONTROL = 3
 HEADER = struct.Struct("<cI")
 # Room for three descriptors beside a message.
 ANCILLARY = socket.CMSG_SPACE(3 * struct.calcsize("i"))
-PR_SET_CHILD_SUBREAPER = 36
 
 try:
     import fcntl
     import resource
 except ImportError:  # A Python that was built without them can do with less.
     fcntl = resource = None
-
-try:
-    import ctypes
-
-    _prctl = ctypes.CDLL(None).prctl
-except Exception:
-    _prctl = None
-
-
-def adopt_orphans(value):
-    """Whether orphans of this process' tree come to it, so that all of the tree can be found and ended."""
-    if _prctl is not None:
-        _prctl(PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
 
 
 def frame(kind, payload=b""):
