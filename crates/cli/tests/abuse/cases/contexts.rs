@@ -40,7 +40,8 @@ pub(super) async fn forks(scene: &mut Scene<'_>) -> anyhow::Result<()> {
         // Before they are forked: a state that is there to be shared.
         run(scene, &format!("{contexts}/{name}"), DRAW).await?;
         post(scene, &format!("{contexts}/{name}/fork"), &json!({"context_id": name, "count": 4})).await?;
-        post(scene, &format!("{contexts}/{name}-1/fork"), &json!({"context_id": format!("{name}-x")})).await?;
+        post(scene, &format!("{contexts}/{name}-1/fork"), &json!({"context_id": format!("{name}-x")}))
+            .await?;
         all.push(name.to_owned());
         all.extend((1..=4).map(|number| format!("{name}-{number}")));
         all.push(format!("{name}-x"));
@@ -67,7 +68,11 @@ pub(super) async fn forks_as_they_are(scene: &mut Scene<'_>) -> anyhow::Result<(
     let payload = "import random\nown = random.Random()\nr, w = os.pipe()\nif os.fork() == 0:\n    \
         os.write(w, repr(own.random()).encode())\n    os._exit(0)\nos.wait()\nreport(same=os.read(r, 99).decode() == repr(own.random()))";
     let result = scene.exec(&id, python(payload, &[])).await?;
-    scene.found.holds("a plain fork draws what its parent draws", result.stdout.contains("true"), &result.stdout);
+    scene.found.holds(
+        "a plain fork draws what its parent draws",
+        result.stdout.contains("true"),
+        &result.stdout,
+    );
     Ok(())
 }
 

@@ -145,8 +145,9 @@ impl Link {
         false
     }
 
-    /// Reads what is there. Who sent the last of it, as the kernel says.
-    pub(super) fn receive(&mut self) -> Option<i32> {
+    /// Reads what is there. Who sent the last of it, as the kernel says; malformed when that is not who is expected: a
+    /// child of the code's, say, that has the socket too.
+    pub(super) fn receive(&mut self, expected: Option<i32>) -> Result<Option<i32>, Malformed> {
         let mut sender = None;
         for _ in 0..READS {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
@@ -161,6 +162,9 @@ impl Link {
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmCredentials(credentials) = message {
                     sender = Some(credentials.pid.as_raw_nonzero().get());
+                    if count > 0 && expected.is_some() && expected != sender {
+                        return Err(Malformed);
+                    }
                 }
             }
             self.inbox.truncate(at + count);
@@ -178,7 +182,7 @@ impl Link {
             }
             break;
         }
-        sender
+        Ok(sender)
     }
 
     /// The next whole frame of what was read.

@@ -125,7 +125,10 @@ impl Server {
         if process.link.over {
             return;
         }
-        let sender = process.link.receive();
+        let expected = process.identity.map(|identity| identity.pid);
+        let Ok(sender) = process.link.receive(expected) else {
+            return self.fault(number, "another process spoke in its place");
+        };
         loop {
             let Some(process) = self.contexts.process(number) else { return };
             match process.link.next() {
