@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::exec::{MAX_OUTPUT_LIMIT, MAX_TIMEOUT_S, check_seconds};
 use crate::id::{ContextId, ExecId};
@@ -192,6 +194,36 @@ pub enum ContextState {
 /// Forms of a value by MIME type: text as it is, anything else as base64.
 pub type Mime = BTreeMap<String, String>;
 
+/// A value that JSON has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Json {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number from 0 up.
+    Whole(u64),
+    /// A whole number below 0.
+    Negative(i64),
+    /// Any other number.
+    Number(f64),
+    /// A string.
+    Text(String),
+    /// An array.
+    List(Vec<Json>),
+    /// An object.
+    Object(BTreeMap<String, Json>),
+}
+
+impl PartialSchema for Json {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(SchemaType::AnyValue).description(Some("Any JSON")).build().into()
+    }
+}
+
+impl ToSchema for Json {}
+
 /// What the last expression of a context's code came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Value {
@@ -200,7 +232,7 @@ pub struct Value {
     pub repr: String,
     /// The value itself, where it consists of what JSON has and is not too large.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub json: Option<serde_json::Value>,
+    pub json: Option<Json>,
     /// Other forms that it has, e.g. `text/html`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub mime: Mime,
@@ -229,6 +261,19 @@ mod tests {
     #[test_case(ContextSpec { cwd: Some("tmp".into()), ..Default::default() } => "cwd"; "cwd")]
     fn what_is_wrong_with_a_spec_is_named(spec: ContextSpec) -> String {
         spec.validate().unwrap_err().field
+    }
+
+    #[test]
+    fn any_json_comes_back_as_it_was() {
+        for text in
+            ["null", "[true,0,-5,1.5,18446744073709551615]", r#"{"a":{"b":["é",null]},"c":""}"#, "1e300"]
+        {
+            let read: Json = serde_json::from_str(text).unwrap();
+            let again: Json = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+            assert_eq!(read, again, "{text}");
+        }
+        let read: Json = serde_json::from_str("[1, -1, 1.0]").unwrap();
+        assert_eq!(read, Json::List(vec![Json::Whole(1), Json::Negative(-1), Json::Number(1.0)]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub mod template;
 
 pub use capability::{Capabilities, Capability, Enforcement};
 pub use context::{
-    ContextCode, ContextForkSpec, ContextInfo, ContextSpec, ContextState, Mime, Raised, Value,
+    ContextCode, ContextForkSpec, ContextInfo, ContextSpec, ContextState, Json, Mime, Raised, Value,
 };
 pub use ending::{EndCause, Ending};
 pub use event::{Event, EventKind};

@@ -185,7 +185,7 @@ mod tests {
             result("e".parse().unwrap(), finished(0), false, Default::default(), Some(report))
         };
         let told = of(br#"{"value": {"repr": "0.1", "json": 0.1}}"#);
-        assert_eq!(told.value.unwrap().json, Some(serde_json::json!(0.1)));
+        assert_eq!(told.value.unwrap().json, Some(hothouse_domain::Json::Number(0.1)));
         let told = of(br#"{"died": "signal 11 ended it"}"#).error.unwrap();
         assert_eq!((told.name.as_str(), told.message.as_str()), ("ContextEnded", "signal 11 ended it"));
         let deep = "[".repeat(100_000);

@@ -72,8 +72,8 @@ impl Warm {
         };
         let base = sandbox.context_open(spec).await?.context_id;
         let warm = Self { sandbox, base, judged: 0 };
-        let told = warm.ask(SOURCE).await?;
-        Ok(told.as_bool().unwrap_or_default().then_some(warm))
+        let apart: bool = warm.ask(SOURCE).await?;
+        Ok(apart.then_some(warm))
     }
 
     /// Its sandbox.
@@ -82,11 +82,11 @@ impl Warm {
     }
 
     /// Asks the context for a value.
-    async fn ask(&self, code: &str) -> Result<serde_json::Value, Failure> {
+    async fn ask<T: serde::de::DeserializeOwned>(&self, code: &str) -> Result<T, Failure> {
         let code = ContextCode { code: code.to_owned(), timeout_s: Some(CARE_S), ..ContextCode::default() };
         let result = self.sandbox.context_run(&self.base, code).await?;
         match result.value.and_then(|value| value.json) {
-            Some(value) => Ok(value),
+            Some(value) => Ok(serde_json::from_value(serde_json::to_value(value)?)?),
             None => {
                 let why = result.error.map_or_else(String::new, |error| error.traceback + &error.message);
                 Err(Failure::new(ErrorCode::Internal, format!("a warm interpreter gave no answer: {why}")))
@@ -131,10 +131,9 @@ impl Warm {
 
     /// Removes what an attempt left: the names of its processes, and whether anything is not as it was.
     async fn clean(&self) -> (String, Fit) {
-        match self.ask("clean()").await.map(serde_json::from_value::<(Vec<String>, Vec<String>)>) {
-            Ok(Ok((left, changed))) if left.is_empty() && changed.is_empty() => (String::new(), Fit::Again),
-            Ok(Ok((left, changed))) => (left.join(", "), Fit::Gone(changed.join("; "))),
-            Ok(Err(error)) => (String::new(), Fit::Gone(error.to_string())),
+        match self.ask::<(Vec<String>, Vec<String>)>("clean()").await {
+            Ok((left, changed)) if left.is_empty() && changed.is_empty() => (String::new(), Fit::Again),
+            Ok((left, changed)) => (left.join(", "), Fit::Gone(changed.join("; "))),
             Err(error) => (String::new(), Fit::Gone(error.to_string())),
         }
     }

@@ -35,7 +35,7 @@ fn what_it_needs_is_given_by_flags_and_what_is_wrong_is_named() {
     );
     assert_eq!((status, out.as_str()), (Some(0), "(True, '1', '/tmp')\n"), "{err}");
     let (status, _, err) = repl(&["--import", "no_such_module"], "1");
-    assert!(status == Some(125) && err.contains("no_such_module"), "{err}");
+    assert!(status == Some(2) && err.contains("no_such_module"), "{err}");
     let (status, _, err) = repl(&["--import", "a b"], "1");
     assert!(status == Some(2) && err.contains("--import"), "{err}");
     let output = run_with_input(&["repl"], b"'\xff'");
