@@ -28,7 +28,7 @@ RULES = [
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\ba(read|close)\b", r"\1"),
     (r"\b_async\b", "_sync"),
-    (r"\bAsync(LosingAnswers|Answering|Breaking|Cutting|Client|Sandbox|Exec|Shell|Files)\b", r"\1"),
+    (r"\bAsync(LosingAnswers|Answering|Breaking|Cutting|Client|Sandbox|Exec|Shell|Context|Files)\b", r"\1"),
     (r"\bAsync(Group|Groups|Pool|Pools|Templates)\b", r"\1"),
 ]
 

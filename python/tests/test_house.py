@@ -13,8 +13,8 @@ import hothouse
 
 HERE = Path(__file__).resolve().parents[1]
 PAIRS = [
-    "Client", "EventStream", "Exec", "ExecStream", "Files", "Group", "Groups", "Pool", "Pools", "Sandbox", "Shell",
-    "Templates",
+    "Client", "Context", "EventStream", "Exec", "ExecStream", "Files", "Group", "Groups", "Pool", "Pools", "Sandbox",
+    "Shell", "Templates",
 ]  # fmt: skip
 
 

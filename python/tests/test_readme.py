@@ -22,7 +22,7 @@ HEADINGS = [re.findall(r"^#+ (.*)$", TEXT[: TEXT.index(block)], re.MULTILINE)[-1
 
 
 def test_there_are_blocks() -> None:
-    assert len(BLOCKS) >= 9
+    assert len(BLOCKS) >= 10
     assert len(SHELL_BLOCKS) == 4
 
 

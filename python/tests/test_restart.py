@@ -35,6 +35,11 @@ def run_in_a_shell(server: Server, sandbox: Sandbox) -> ExecResult:
     return sandbox.shell(shell_id="sh").run(LINE, exec_id="long")
 
 
+def run_in_a_context(server: Server, sandbox: Sandbox) -> ExecResult:
+    code = f"import subprocess\nsubprocess.run({LINE!r}, shell=True)\nopen('/tmp/count').read()"
+    return sandbox.python(context_id="py").run(code, exec_id="long")
+
+
 def wait(server: Server, sandbox: Sandbox) -> ExecResult:
     return sandbox.spawn(LINE, exec_id="long").wait()
 
@@ -78,6 +83,13 @@ def test_a_followed_command_goes_on_without_gap_or_repeat(own_server: Server) ->
 def test_a_shells_command_comes_back_too(own_server: Server) -> None:
     result, count = while_killed(own_server, run_in_a_shell)
     assert (result.ok, count) == (True, "ran\n")
+
+
+def test_code_of_a_context_comes_back_too(own_server: Server) -> None:
+    result, count = while_killed(own_server, run_in_a_context)
+    assert (result.ok, result.stdout, count) == (True, "ran\n", "ran\n")
+    assert result.value is not None
+    assert result.value.json == "ran\n"
 
 
 def test_a_server_that_stays_away_is_said(own_server: Server) -> None:

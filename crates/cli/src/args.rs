@@ -32,6 +32,7 @@ const STYLES: Styles = Styles::styled()
 pub(crate) enum Command {
     Run(commands::run::RunArgs),
     Shell(commands::shell::ShellArgs),
+    Repl(commands::repl::ReplArgs),
     Score(crate::score::ScoreArgs),
     Serve(commands::serve::ServeArgs),
     Create(commands::create::CreateArgs),

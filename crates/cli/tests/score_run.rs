@@ -322,3 +322,106 @@ fn expectations_decide_the_exit_status() {
         assert!(table.contains("is wrong"), "{table}");
     }
 }
+
+/// What an attempt could leave for the next one, each as the body of a right `double`.
+const LEAVE: &[(&str, &str)] = &[
+    (
+        "files",
+        "for place in ('/tmp', '/dev/shm', '/var/tmp', '/run/lock'):\n    if os.access(place, os.W_OK): open(place + '/mark', 'w').write('x')",
+    ),
+    (
+        "objects of System V",
+        "libc.shmget(0x4d41, 4096, 0o1666); libc.msgget(0x4d41, 0o1666); libc.semget(0x4d41, 1, 0o1666)",
+    ),
+    ("a message queue", "assert libc.mq_open(b'/mark', 0o102, 0o666, None) == -1"),
+    (
+        "a daemon",
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: os.execv('/bin/sleep', ['sleep', '600'])\n    os._exit(0)",
+    ),
+    (
+        "a link in place of its directory",
+        "os.rename('/tmp/solution', '/tmp/solution-')\nos.symlink('/etc', '/tmp/solution')",
+    ),
+    (
+        "patched modules",
+        "import math, sysconfig\nmath.sqrt = None\ntry: open(sysconfig.get_paths()['purelib'] + '/mark.py', 'w')\nexcept OSError: pass\nelse: raise SystemExit('wrote there')",
+    ),
+    (
+        "a killed or changed interpreter",
+        "for pid in [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != os.getpid()]:\n    \
+         for attempt in (lambda: os.kill(pid, 9), lambda: open('/proc/%d/mem' % pid, 'r+b'), lambda: os.listdir('/proc/%d/fd' % pid)):\n        \
+         try: attempt()\n        except OSError: pass\n        else: raise SystemExit('reached %d' % pid)\n    \
+         assert libc.ptrace(16, pid, 0, 0) == -1",
+    ),
+    ("nothing", "pass"),
+];
+
+/// Looks for all of it.
+const LOOK: &str = "import math\nfound = [place for place in ('/tmp', '/dev/shm', '/var/tmp', '/run/lock') if os.path.lexists(place + '/mark')]\n\
+    found += [name for name in os.listdir('/tmp') if name != 'solution']\n\
+    found += [kind for kind in ('shm', 'msg', 'sem') if len(open('/proc/sysvipc/' + kind).readlines()) > 1]\n\
+    found += ['queue'] if libc.mq_open(b'/mark', 0) != -1 else []\n\
+    found += [pid for pid in os.listdir('/proc') if pid.isdigit() and b'sleep' in open('/proc/%s/cmdline' % pid, 'rb').read()]\n\
+    found += ['math'] if math.sqrt is None else []\n\
+    found += ['directory'] if os.path.islink('/tmp/solution') else []\n\
+    assert not found, found";
+
+/// A right `double` that does these things first, and says in which sandbox.
+fn doing(id: &str, things: &[&str]) -> Value {
+    let body: String = [&["import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)"], things]
+        .concat()
+        .iter()
+        .flat_map(|thing| thing.lines())
+        .map(|line| format!("    {line}\n"))
+        .collect();
+    json!({"task_id": id, "completion": format!("{body}    print(os.uname().nodename)\n    return 2 * x\n")})
+}
+
+/// One sandbox judges attempt after attempt as long as they leave nothing, and no attempt finds anything of another.
+#[test]
+fn no_attempt_finds_anything_of_the_one_before() {
+    let place = Place::new();
+    let (mut tasks, mut solutions) = (Vec::new(), Vec::new());
+    let mut add = |id: &str, things: &[&str]| {
+        tasks.push(double(id));
+        solutions.push(doing(id, things));
+    };
+    for (at, (_, leave)) in LEAVE.iter().enumerate() {
+        add(&format!("{at}/leave"), &[leave]);
+        add(&format!("{at}/look"), &[LOOK]);
+    }
+    // The same within one attempt: the marks are there to be found.
+    for (at, (_, leave)) in LEAVE.iter().enumerate().filter(|(at, _)| [0, 1, 3].contains(at)) {
+        add(&format!("{at}/control"), &[leave, LOOK]);
+    }
+    let (tasks, solutions) = (place.write("tasks", &tasks), place.write("solutions", &solutions));
+    let out = place.path("results");
+    let (_, summary) =
+        place.summary(&[&tasks, "--solutions", &solutions, "--out", &out, "--concurrency", "1"]);
+    let results: BTreeMap<String, Value> = place
+        .results("results")
+        .into_iter()
+        .map(|row| (row["task_id"].as_str().expect("an id").to_owned(), row))
+        .collect();
+    for (id, row) in &results {
+        let daemon = id == "3/leave";
+        let expected = if id.ends_with("control") || daemon { "failed" } else { "passed" };
+        assert_eq!(row["verdict"], expected, "{id}: {row}");
+        assert_eq!(row["contained"], true, "{id}: {row}");
+        assert!(!daemon || row["reason"].as_str().unwrap().contains("left processes behind: sleep"), "{row}");
+    }
+    assert_eq!(results.len(), LEAVE.len() * 2 + 3, "{summary}");
+    if rustix::process::geteuid().is_root() {
+        let at = |id: &str| results[id]["stdout"].as_str().expect("its output").to_owned();
+        assert_eq!(at("7/leave"), at("7/look"), "what leaves nothing leaves its sandbox to the next");
+        for left in [0, 1, 3, 4] {
+            assert_ne!(at(&format!("{left}/leave")), at(&format!("{left}/look")), "{}", LEAVE[left].0);
+        }
+    }
+    let again = place.path("fresh");
+    place.summary(&[&tasks, "--solutions", &solutions, "--out", &again, "--concurrency", "1", "--fresh"]);
+    let names: std::collections::BTreeSet<String> =
+        place.results("fresh").iter().map(|row| row["stdout"].to_string()).collect();
+    assert!(names.len() > LEAVE.len() * 2 - 2, "each has its own: {names:?}");
+    place.assert_clean();
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::context::{Mime, Raised, Value};
 use crate::id::ExecId;
 use crate::problem::Invalid;
 use crate::sandbox::{check_env, check_path};
@@ -263,6 +264,18 @@ pub struct ExecResult {
     pub usage: Usage,
     /// True when this is the recorded result of an earlier request with the same id.
     pub replayed: bool,
+    /// For code of a context: what its last expression came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Box<Value>>,
+    /// For code of a context: the exception that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<Raised>>,
+    /// For code of a context: what it showed beside what it printed, e.g. figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub displays: Vec<Mime>,
+    /// For code of a context: the parts of its value that were too large to be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<String>,
 }
 
 /// Whether an exec still runs.

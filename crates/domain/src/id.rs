@@ -116,6 +116,10 @@ id!(
     ShellId
 );
 id!(
+    /// Names one live interpreter in a sandbox.
+    ContextId
+);
+id!(
     /// Names a template.
     TemplateName
 );

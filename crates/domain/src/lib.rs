@@ -6,6 +6,7 @@
 
 pub mod capability;
 pub mod capacity;
+pub mod context;
 pub mod ending;
 pub mod event;
 pub mod exec;
@@ -25,12 +26,16 @@ pub mod stats;
 pub mod template;
 
 pub use capability::{Capabilities, Capability, Enforcement};
+pub use context::{
+    ContextCode, ContextForkSpec, ContextInfo, ContextSpec, ContextState, Json, Mime, Raised, Value,
+};
 pub use ending::{EndCause, Ending};
 pub use event::{Event, EventKind};
 pub use exec::{Encoding, ExecResult, ExecSpec, ExecState, ExecStatus, Outcome, PtySize, Truncated, Usage};
 pub use group::{EndedMany, EndedMember, Failed, GroupInfo, GroupSpec, OnFailure};
 pub use id::{
-    ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName, TenantName,
+    ContextId, ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
+    TenantName,
 };
 pub use lease::{Lease, Reclaim};
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};

@@ -62,6 +62,14 @@ pub enum ErrorCode {
     ShellExists,
     /// The shell session runs another command.
     ShellBusy,
+    /// No context has this id.
+    ContextNotFound,
+    /// A context with this id exists already.
+    ContextExists,
+    /// The context runs other code.
+    ContextBusy,
+    /// The context's interpreter is gone; reset it, or delete it.
+    ContextEnded,
     /// No template has this name.
     TemplateNotFound,
     /// A pool makes sandboxes of the template.
@@ -132,6 +140,7 @@ impl ErrorCode {
             | Self::SandboxNotFound
             | Self::ExecNotFound
             | Self::ShellNotFound
+            | Self::ContextNotFound
             | Self::TemplateNotFound
             | Self::PoolNotFound
             | Self::GroupNotFound
@@ -147,6 +156,8 @@ impl ErrorCode {
             | Self::ExecFinished
             | Self::ShellExists
             | Self::ShellBusy
+            | Self::ContextExists
+            | Self::ContextBusy
             | Self::TemplateInUse
             | Self::PoolExists
             | Self::PoolInUse
@@ -155,7 +166,7 @@ impl ErrorCode {
             | Self::IdempotencyConflict
             | Self::FileRefused
             | Self::PatchRejected => 409,
-            Self::SandboxDead | Self::SandboxEnded => 410,
+            Self::SandboxDead | Self::SandboxEnded | Self::ContextEnded => 410,
             Self::TooLarge => 413,
             Self::ImageInvalid => 422,
             Self::RateLimited | Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
@@ -189,6 +200,10 @@ impl ErrorCode {
             Self::ShellNotFound => "shell_not_found",
             Self::ShellExists => "shell_exists",
             Self::ShellBusy => "shell_busy",
+            Self::ContextNotFound => "context_not_found",
+            Self::ContextExists => "context_exists",
+            Self::ContextBusy => "context_busy",
+            Self::ContextEnded => "context_ended",
             Self::TemplateNotFound => "template_not_found",
             Self::TemplateInUse => "template_in_use",
             Self::PoolNotFound => "pool_not_found",

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The first bytes of a `Hello`.
 pub const MAGIC: [u8; 4] = *b"HHG\x01";
 
@@ -196,7 +196,38 @@ pub enum Request {
     },
     /// Reply: `Info`.
     Info,
+    /// Start a context. Reply: `ContextOpened`.
+    ContextOpen(ContextOpenRequest),
+    /// Run code in a context. Journaled and answered like `Exec`, with `Value` before `Finished`.
+    ContextRun(ContextRunRequest),
+    /// Interrupt the code that a context runs (`KeyboardInterrupt`). Reply: `Done`.
+    ContextInterrupt {
+        /// Which.
+        context_id: String,
+    },
+    /// End a context's process and start a fresh one in its place, on the same terms. Reply: `ContextOpened`.
+    ContextReset {
+        /// Which.
+        context_id: String,
+    },
+    /// Branch a context that runs nothing: another one begins with all that it has. Reply: `ContextOpened`.
+    ContextFork {
+        /// Which.
+        context_id: String,
+        /// The id of the new one.
+        new_id: String,
+    },
+    /// End a context and everything started in it that is still its child. Reply: `Done`.
+    ContextClose {
+        /// Which.
+        context_id: String,
+    },
+    /// Reply: `Contexts`.
+    ContextList,
 }
+
+/// The most bytes of what a run in a context came to: its value or error, as the interpreter tells it.
+pub const MAX_VALUE: usize = (3 << 20) + (64 << 10);
 
 /// The most bytes that one `ReadOutput` returns.
 pub const MAX_OUTPUT_READ: u32 = 1 << 20;
@@ -299,6 +330,44 @@ pub struct ShellRunRequest {
     pub output: OutputMode,
 }
 
+/// A context to start: a live Python interpreter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextOpenRequest {
+    /// Its id.
+    pub context_id: String,
+    /// Modules that its zygote has imported; the usual ones when absent.
+    pub imports: Option<Vec<String>>,
+    /// As for an exec. Contexts with the same one share a zygote, which has it too.
+    pub env: Vec<(String, String)>,
+    /// More variables, which the context alone gets.
+    pub secrets: Vec<(String, String)>,
+    /// Absolute working directory.
+    pub cwd: String,
+    /// As for an exec.
+    pub user: Option<String>,
+    /// Bytes of data that it may have, beside the sandbox's own limit.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Code for a context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextRunRequest {
+    /// Which context.
+    pub context_id: String,
+    /// Its id, always present here.
+    pub exec_id: String,
+    /// The code.
+    pub code: String,
+    /// Milliseconds until it is interrupted.
+    pub timeout_ms: Option<u64>,
+    /// Milliseconds from the interrupt to KILL.
+    pub grace_ms: u64,
+    /// Bytes kept per output.
+    pub output_limit: u64,
+    /// How to send the output.
+    pub output: OutputMode,
+}
+
 /// What the guest answers on a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -370,6 +439,13 @@ pub enum Reply {
         /// A lowercase fragment with the path or id.
         message: String,
     },
+    /// Answers `ContextOpen`, `ContextReset` and `ContextFork`.
+    ContextOpened(ContextEntry),
+    /// Answers `ContextList`.
+    Contexts(Vec<ContextEntry>),
+    /// What a run in a context came to, as its interpreter tells it: JSON, unless the interpreter lies. Precedes
+    /// `Finished`; at most [`MAX_VALUE`] bytes.
+    Value(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// How an exec ended, with what it used.
@@ -434,6 +510,32 @@ pub struct ShellEntry {
     pub program: String,
     /// A command runs in it.
     pub busy: bool,
+}
+
+/// One context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextEntry {
+    /// Its id.
+    pub context_id: String,
+    /// The interpreter's version, as it says.
+    pub version: String,
+    /// The context that it was forked from.
+    pub forked_from: Option<String>,
+    /// What it is doing.
+    pub state: ContextState,
+}
+
+/// What a context is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContextState {
+    /// It is being made.
+    Starting,
+    /// It waits for code.
+    Idle,
+    /// It runs code.
+    Busy,
+    /// Its interpreter is gone; its name stays until it is closed or reset.
+    Ended(String),
 }
 
 /// What a path is.
@@ -522,6 +624,14 @@ pub enum GuestErrorCode {
     Unsupported,
     /// Anything else.
     Internal,
+    /// No such context.
+    ContextNotFound,
+    /// The context exists.
+    ContextExists,
+    /// The context runs other code, or is being made.
+    ContextBusy,
+    /// The context's interpreter is gone.
+    ContextEnded,
 }
 
 /// Encodes a body.

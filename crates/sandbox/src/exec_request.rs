@@ -6,9 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hothouse_domain::exec::{DEFAULT_GRACE_S, DEFAULT_OUTPUT_LIMIT};
 use hothouse_domain::shell::{ShellCommand, ShellSpec};
-use hothouse_domain::{Encoding, ExecId, ExecSpec, Invalid, SandboxSpec, ShellId};
+use hothouse_domain::{
+    ContextCode, ContextId, ContextSpec, Encoding, ExecId, ExecSpec, Invalid, SandboxSpec, ShellId,
+};
 use hothouse_guest::frame::MAX_PAYLOAD;
-use hothouse_guest::message::{ExecRequest, OutputMode, Program, Request, ShellOpenRequest, ShellRunRequest};
+use hothouse_guest::message::{
+    ContextOpenRequest, ContextRunRequest, ExecRequest, OutputMode, Program, Request, ShellOpenRequest,
+    ShellRunRequest,
+};
 use uuid::Uuid;
 
 /// Who chose an exec's id.
@@ -99,6 +104,46 @@ pub(crate) fn shell_run(
         command: command.command,
         timeout_ms: command.timeout_s.map(milliseconds),
         output_limit,
+        output,
+    }))
+}
+
+/// What the guest is told to open a context with.
+pub(crate) fn context_open(
+    sandbox: &SandboxSpec,
+    spec: ContextSpec,
+    context_id: &ContextId,
+) -> Result<Request, Invalid> {
+    spec.validate()?;
+    // Apart from the rest: what the interpreters are forked from must not have them.
+    let given = asked(sandbox, &spec.secrets, BTreeMap::new())?;
+    let secrets = given.into_iter().filter(|(name, _)| !spec.env.contains_key(name)).collect();
+    Ok(Request::ContextOpen(ContextOpenRequest {
+        context_id: context_id.to_string(),
+        imports: spec.imports,
+        env: merged(&sandbox.env, spec.env),
+        secrets,
+        cwd: spec.cwd.unwrap_or_else(|| workdir(sandbox)),
+        user: spec.user,
+        memory_bytes: spec.memory_bytes,
+    }))
+}
+
+/// What the guest is told to run in a context.
+pub(crate) fn context_run(
+    context_id: &ContextId,
+    code: ContextCode,
+    exec_id: &ExecId,
+    output: OutputMode,
+) -> Result<Request, Invalid> {
+    code.validate()?;
+    Ok(Request::ContextRun(ContextRunRequest {
+        context_id: context_id.to_string(),
+        exec_id: exec_id.to_string(),
+        code: code.code,
+        timeout_ms: code.timeout_s.map(milliseconds),
+        grace_ms: milliseconds(code.grace_s.unwrap_or(DEFAULT_GRACE_S)),
+        output_limit: code.output_limit_bytes.unwrap_or(DEFAULT_OUTPUT_LIMIT),
         output,
     }))
 }

@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hothouse_domain::{Encoding, ExecId, ExecResult, ExecState, ExecStatus, Outcome, Truncated, Usage};
+use hothouse_domain::{
+    Encoding, ExecId, ExecResult, ExecState, ExecStatus, Mime, Outcome, Raised, Truncated, Usage, Value,
+};
 use hothouse_guest::message::{Ending, ExecEntry, Finished};
 
 /// The kept bytes of one output.
@@ -19,7 +21,9 @@ pub(crate) fn result(
     finished: Finished,
     replayed: bool,
     (mut stdout, mut stderr): (Kept, Kept),
+    report: Option<&[u8]>,
 ) -> ExecResult {
+    let report = report.map_or_else(Report::default, read_report);
     let mut truncated = Truncated {
         stdout_dropped_bytes: finished.stdout_dropped,
         stderr_dropped_bytes: finished.stderr_dropped,
@@ -54,6 +58,35 @@ pub(crate) fn result(
             max_rss_bytes: finished.max_rss,
         },
         replayed,
+        value: report.value,
+        error: report.error,
+        displays: report.displays,
+        omitted: report.omitted,
+    }
+}
+
+/// What a context tells of its code.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Report {
+    value: Option<Box<Value>>,
+    error: Option<Box<Raised>>,
+    displays: Vec<Mime>,
+    omitted: Vec<String>,
+    /// The guest's word: the interpreter ended under it, for this reason.
+    died: Option<String>,
+}
+
+/// Reads what a context tells. It may be anything: code can take the interpreter's place.
+fn read_report(bytes: &[u8]) -> Report {
+    let ended = |name: &str, message: String| {
+        let raised = Raised { name: name.to_owned(), message, traceback: String::new() };
+        Report { error: Some(Box::new(raised)), ..Report::default() }
+    };
+    match serde_json::from_slice::<Report>(bytes) {
+        Ok(Report { died: Some(reason), .. }) => ended("ContextEnded", reason),
+        Ok(report) => report,
+        Err(error) => ended("UnreadableReport", format!("what the interpreter tells is no report: {error}")),
     }
 }
 
@@ -63,7 +96,7 @@ pub(crate) fn status(entry: ExecEntry) -> Option<ExecStatus> {
     let state = match entry.finished {
         None => ExecState::Running,
         Some(finished) => ExecState::Finished {
-            result: Box::new(result(exec_id.clone(), finished, true, Default::default())),
+            result: Box::new(result(exec_id.clone(), finished, true, Default::default(), None)),
         },
     };
     Some(ExecStatus { exec_id, state, stdout_bytes: entry.stdout_total, stderr_bytes: entry.stderr_total })
@@ -134,7 +167,7 @@ mod tests {
 
     fn of(bytes: &[u8], seam: Option<usize>, dropped: u64) -> ExecResult {
         let stdout = Kept { bytes: bytes.to_vec(), seam };
-        result("e".parse().unwrap(), finished(dropped), false, (stdout, Kept::default()))
+        result("e".parse().unwrap(), finished(dropped), false, (stdout, Kept::default()), None)
     }
 
     #[test]
@@ -144,6 +177,21 @@ mod tests {
         let bytes = of(&[0xff, 0xfe], None, 0);
         assert_eq!((bytes.stdout.as_str(), bytes.encoding), ("//4=", Encoding::Base64));
         assert_eq!(text.duration_s, 1.5);
+    }
+
+    #[test]
+    fn what_a_context_tells_is_read_and_what_it_makes_up_is_said_to_be() {
+        let of = |report: &[u8]| {
+            result("e".parse().unwrap(), finished(0), false, Default::default(), Some(report))
+        };
+        let told = of(br#"{"value": {"repr": "0.1", "json": 0.1}}"#);
+        assert_eq!(told.value.unwrap().json, Some(hothouse_domain::Json::Number(0.1)));
+        let told = of(br#"{"died": "signal 11 ended it"}"#).error.unwrap();
+        assert_eq!((told.name.as_str(), told.message.as_str()), ("ContextEnded", "signal 11 ended it"));
+        let deep = "[".repeat(100_000);
+        for lie in ["lies", "[]", "{\"value\": 5}", "", "\u{0}", &deep] {
+            assert_eq!(of(lie.as_bytes()).error.unwrap().name, "UnreadableReport", "{lie:.20}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A handle to one live sandbox.
 
 mod claim;
+mod contexts;
 mod execs;
 mod files;
 mod leases;

@@ -86,6 +86,8 @@ pub struct ExecStream {
     /// Bytes handed out or skipped, to go on from when the connection breaks.
     stdout: u64,
     stderr: u64,
+    /// What code of a context came to, until its end is told.
+    report: Option<Vec<u8>>,
     /// Ends when nobody follows any more.
     _span: Span,
 }
@@ -98,7 +100,7 @@ impl ExecStream {
         (replayed, stdin, (stdout, stderr)): (bool, StdinRoute, (u64, u64)),
     ) -> Self {
         let (progress, span) = (Progress::Fresh { replayed }, Span::none());
-        Self { sandbox, stream, exec_id, stdin, progress, stdout, stderr, _span: span }
+        Self { sandbox, stream, exec_id, stdin, progress, stdout, stderr, report: None, _span: span }
     }
 
     /// With a span that lasts as long as it.
@@ -166,11 +168,17 @@ impl ExecStream {
                         return Ok(ExecEvent::Skipped(name, bytes));
                     }
                     Reply::Finished(finished) => {
-                        let replayed = false;
-                        let result =
-                            exec_result::result(self.exec_id.clone(), finished, replayed, Default::default());
+                        let (replayed, report) = (false, self.report.take());
+                        let result = exec_result::result(
+                            self.exec_id.clone(),
+                            finished,
+                            replayed,
+                            Default::default(),
+                            report.as_deref(),
+                        );
                         return Ok(ExecEvent::Finished(result));
                     }
+                    Reply::Value(report) => self.report = Some(report),
                     Reply::Error { code, message } => return Err(SandboxError::Guest { code, message }),
                     reply => return Err(strange(&reply)),
                 },

@@ -13,6 +13,7 @@ mod auth;
 mod body;
 mod changes;
 mod connection;
+mod contexts;
 mod events;
 mod execs;
 mod files;

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, changes, events, execs, files, groups, health, metrics, owners, pools, sandboxes, shells,
-    snapshots, stats, templates, terminal,
+    archives, changes, contexts, events, execs, files, groups, health, metrics, owners, pools, sandboxes,
+    shells, snapshots, stats, templates, terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -28,6 +28,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "sandboxes", description = "Isolated places"),
         (name = "execs", description = "Commands in a sandbox"),
         (name = "shells", description = "Live shells that keep their directory and variables"),
+        (name = "contexts", description = "Live Python interpreters that keep their variables"),
         (name = "files", description = "Files of a sandbox"),
         (name = "snapshots", description = "The files of sandboxes, frozen, forked and set back"),
         (name = "templates", description = "What pools make sandboxes from"),
@@ -41,6 +42,8 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         execs::run, execs::list, execs::get, execs::output, execs::stream, execs::stdin, execs::signal, execs::resize,
         terminal::open,
         shells::open, shells::list, shells::run, shells::interrupt, shells::close,
+        contexts::open, contexts::list, contexts::get, contexts::run, contexts::interrupt, contexts::reset, contexts::fork,
+        contexts::close,
         files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
         archives::download, archives::upload, archives::patch,
         snapshots::create, snapshots::fork, snapshots::restore, snapshots::list, snapshots::get, snapshots::delete,

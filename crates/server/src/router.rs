@@ -6,8 +6,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
 use crate::{
-    archives, changes, events, execs, files, groups, health, metrics, openapi, owners, pools, problem,
-    sandboxes, shells, snapshots, span, stats, templates, terminal,
+    archives, changes, contexts, events, execs, files, groups, health, metrics, openapi, owners, pools,
+    problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -29,6 +29,12 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/sandboxes/{sandbox_id}/shells",
     "/v1/sandboxes/{sandbox_id}/shells/{shell_id}",
     "/v1/sandboxes/{sandbox_id}/shells/{shell_id}/interrupt",
+    "/v1/sandboxes/{sandbox_id}/contexts/{context_id}/run",
+    "/v1/sandboxes/{sandbox_id}/contexts",
+    "/v1/sandboxes/{sandbox_id}/contexts/{context_id}",
+    "/v1/sandboxes/{sandbox_id}/contexts/{context_id}/interrupt",
+    "/v1/sandboxes/{sandbox_id}/contexts/{context_id}/reset",
+    "/v1/sandboxes/{sandbox_id}/contexts/{context_id}/fork",
     "/v1/sandboxes/{sandbox_id}/files",
     "/v1/sandboxes/{sandbox_id}/files/stat",
     "/v1/sandboxes/{sandbox_id}/files/list",
@@ -86,6 +92,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}", delete(shells::close))
         .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}/run", post(shells::run))
         .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}/interrupt", post(shells::interrupt))
+        .route("/v1/sandboxes/{sandbox_id}/contexts", post(contexts::open).get(contexts::list))
+        .route("/v1/sandboxes/{sandbox_id}/contexts/{context_id}", get(contexts::get).delete(contexts::close))
+        .route("/v1/sandboxes/{sandbox_id}/contexts/{context_id}/run", post(contexts::run))
+        .route("/v1/sandboxes/{sandbox_id}/contexts/{context_id}/interrupt", post(contexts::interrupt))
+        .route("/v1/sandboxes/{sandbox_id}/contexts/{context_id}/reset", post(contexts::reset))
+        .route("/v1/sandboxes/{sandbox_id}/contexts/{context_id}/fork", post(contexts::fork))
         .route("/v1/sandboxes/{sandbox_id}/files", get(files::read).put(files::write).delete(files::remove))
         .route("/v1/sandboxes/{sandbox_id}/files/stat", get(files::stat))
         .route("/v1/sandboxes/{sandbox_id}/files/list", get(files::list))

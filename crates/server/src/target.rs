@@ -7,7 +7,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use hothouse_domain::{
-    ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
+    ContextId, ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
 };
 use hothouse_sandbox::{Sandbox, SandboxError};
 
@@ -23,6 +23,9 @@ pub(crate) struct AtExec(pub(crate) ExecId);
 
 /// The id of a shell session in the path.
 pub(crate) struct AtShell(pub(crate) ShellId);
+
+/// The id of a context in the path.
+pub(crate) struct AtContext(pub(crate) ContextId);
 
 /// The name of a template in the path, which may not exist.
 pub(crate) struct AtTemplate(pub(crate) TemplateName);
@@ -87,6 +90,13 @@ impl FromRequestParts<App> for AtExec {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "exec_id").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtContext {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "context_id").await.map(Self)
     }
 }
 

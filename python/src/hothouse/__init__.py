@@ -12,6 +12,7 @@ code. Every error derives from `HothouseError`.
 from importlib.metadata import version as _version
 
 from ._async.client import AsyncClient
+from ._async.contexts import AsyncContext
 from ._async.events import EventStream as AsyncEventStream
 from ._async.execs import AsyncExec
 from ._async.files import AsyncFiles
@@ -22,6 +23,7 @@ from ._async.shells import AsyncShell
 from ._async.stream import ExecStream as AsyncExecStream
 from ._async.templates import AsyncTemplates
 from ._sync.client import Client
+from ._sync.contexts import Context
 from ._sync.events import EventStream
 from ._sync.execs import Exec
 from ._sync.files import Files
@@ -34,7 +36,12 @@ from ._sync.templates import Templates
 from .errors import (
     ArchiveRefused,
     CapacityExceeded,
+    CodeFailed,
     ConnectionFailed,
+    ContextBusy,
+    ContextEnded,
+    ContextExists,
+    ContextNotFound,
     CreateFailed,
     ExecConflict,
     ExecFailed,
@@ -82,6 +89,7 @@ from .errors import (
     Unauthorized,
     Unsupported,
 )
+from .shapes.context import ContextInfo, Raised, Value, data_of
 from .shapes.event import Event, Missed
 from .shapes.exec import (
     ExecEvent,
@@ -125,6 +133,7 @@ __version__ = _version("hothouse")
 __all__ = [
     "ArchiveRefused",
     "AsyncClient",
+    "AsyncContext",
     "AsyncEventStream",
     "AsyncExec",
     "AsyncExecStream",
@@ -141,7 +150,14 @@ __all__ = [
     "CapacityExceeded",
     "ClaimFile",
     "Client",
+    "CodeFailed",
     "ConnectionFailed",
+    "Context",
+    "ContextBusy",
+    "ContextEnded",
+    "ContextExists",
+    "ContextInfo",
+    "ContextNotFound",
     "CreateFailed",
     "EndedMany",
     "EndedMember",
@@ -201,6 +217,7 @@ __all__ = [
     "PoolPlace",
     "Pools",
     "QuotaExceeded",
+    "Raised",
     "RateLimited",
     "RequestError",
     "Resources",
@@ -234,4 +251,6 @@ __all__ = [
     "Unauthorized",
     "Unsupported",
     "Usage",
+    "Value",
+    "data_of",
 ]

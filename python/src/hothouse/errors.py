@@ -82,6 +82,15 @@ class ExecFailed(HothouseError):
         self.result = result
 
 
+class CodeFailed(HothouseError):
+    """Code of a context that had to come to a value did not; `result` says what happened."""
+
+    def __init__(self, result: ExecResult) -> None:
+        error = result.error
+        super().__init__(str(result.outcome) if error is None else error.traceback or f"{error.name}: {error.message}")
+        self.result = result
+
+
 class ArchiveRefused(HothouseError):
     """An archive from a sandbox has an entry that would reach outside the directory it is unpacked into."""
 
@@ -206,6 +215,30 @@ class ShellBusy(RequestError):
     """The shell session runs a command."""
 
     code = "shell_busy"
+
+
+class ContextNotFound(RequestError):
+    """The sandbox has no context with this id."""
+
+    code = "context_not_found"
+
+
+class ContextExists(RequestError):
+    """A context has this id already."""
+
+    code = "context_exists"
+
+
+class ContextBusy(RequestError):
+    """The context runs code."""
+
+    code = "context_busy"
+
+
+class ContextEnded(RequestError):
+    """The context's interpreter is gone; `detail` says why. Reset it, or close it."""
+
+    code = "context_ended"
 
 
 class TemplateNotFound(RequestError):

@@ -8,6 +8,7 @@
 mod adopt;
 mod claim;
 mod contest;
+mod context;
 mod create;
 mod density;
 mod exec;
@@ -46,6 +47,8 @@ enum Bench {
     Exec,
     /// Run a command in a live shell session
     Session,
+    /// Open, ask and fork live Python interpreters, against `python3` started anew
+    Context,
     /// Score tasks, against the same tasks as bare Python processes
     Score,
     /// Memory of idle sandboxes, latency with many alive, leaks after many have gone
@@ -113,6 +116,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Claim,
             Bench::Exec,
             Bench::Session,
+            Bench::Context,
             Bench::Adopt,
             Bench::Growth,
             Bench::Density,
@@ -122,6 +126,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Claim,
             Bench::Exec,
             Bench::Session,
+            Bench::Context,
             Bench::Score,
             Bench::Adopt,
             Bench::Growth,
@@ -158,6 +163,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Claim => claim::run(rounds),
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
+        Bench::Context => context::run(rounds),
         Bench::Score => {
             let tasks =
                 args.tasks.as_deref().context("bench score needs --tasks FILE, in HumanEval's shape")?;

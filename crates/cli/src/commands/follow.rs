@@ -84,6 +84,11 @@ pub(super) async fn watch(live: Live, interrupts: &mut Interrupts) -> Result<End
     Box::pin(Follower::new(live, StandardInput::Empty).watching().drive(interrupts, Sink::start())).await
 }
 
+/// Follows what was just started: its outputs to ours, signals to us to it.
+pub(super) async fn talk_to(live: Live, interrupts: &mut Interrupts) -> Result<End, Failure> {
+    Box::pin(Follower::new(live, StandardInput::Empty).drive(interrupts, Sink::start())).await
+}
+
 /// What signals to us mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OnSignal {

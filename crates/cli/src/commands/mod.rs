@@ -11,7 +11,9 @@ pub(crate) mod logs;
 pub(crate) mod openapi;
 pub(crate) mod pool;
 mod program;
+mod prompt;
 pub(crate) mod ps;
+pub(crate) mod repl;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
@@ -66,6 +68,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => Box::pin(run::run(args)).await,
         Command::Shell(args) => Box::pin(shell::run(args)).await,
+        Command::Repl(args) => Box::pin(repl::run(args)).await,
         Command::Score(args) => Box::pin(crate::score::run(args)).await,
         Command::Serve(args) => Box::pin(serve::run(args)).await,
         Command::Create(args) => create::run(args).await,
@@ -110,7 +113,12 @@ impl Command {
             Self::Top(args) => args.json,
             Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
-            Self::Shell(_) | Self::Cp(_) | Self::Bench(_) | Self::Openapi(_) | Self::Completions(_) => false,
+            Self::Shell(_)
+            | Self::Repl(_)
+            | Self::Cp(_)
+            | Self::Bench(_)
+            | Self::Openapi(_)
+            | Self::Completions(_) => false,
         }
     }
 

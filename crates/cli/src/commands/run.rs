@@ -125,7 +125,11 @@ impl OneShot {
     }
 }
 
-async fn put_files(sandbox: &SandboxHandle, files: Vec<FileFlag>, workdir: &str) -> Result<(), Failure> {
+pub(super) async fn put_files(
+    sandbox: &SandboxHandle,
+    files: Vec<FileFlag>,
+    workdir: &str,
+) -> Result<(), Failure> {
     for file in files {
         let target = file
             .target(workdir)

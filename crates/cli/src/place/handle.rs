@@ -308,7 +308,7 @@ pub(crate) fn fresh_exec_id() -> ExecId {
 }
 
 /// A request about a sandbox.
-fn at(client: &ApiClient, id: &SandboxId, method: Method, rest: &[&str]) -> RequestBuilder {
+pub(super) fn at(client: &ApiClient, id: &SandboxId, method: Method, rest: &[&str]) -> RequestBuilder {
     let path = [&["v1", "sandboxes", id.as_str()], rest].concat();
     client.request(method, &path)
 }

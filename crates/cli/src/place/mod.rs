@@ -1,6 +1,7 @@
 //! Where sandboxes are: embedded in this process, or at a server. Commands do not care which.
 
 mod client;
+mod contexts;
 mod embedded;
 mod events;
 mod handle;

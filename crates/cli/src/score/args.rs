@@ -8,6 +8,7 @@ use hothouse_domain::exec::check_seconds;
 
 use super::plan::Common;
 use super::row::Bounds;
+use super::runner::Reuse;
 use crate::failure::Failure;
 use crate::flags::{LimitFlags, PlaceFlags, duration};
 
@@ -44,6 +45,10 @@ pub(crate) struct ScoreArgs {
     /// Wall time of one run of rows that name none, e.g. 10, 500ms, 2m
     #[arg(long, value_name = "DURATION", default_value = "10", value_parser = duration)]
     timeout: f64,
+    /// Judge each attempt in a sandbox that no other attempt has seen; else one that function tasks have provably left nothing
+    /// in judges the next
+    #[arg(long)]
+    fresh: bool,
     /// Compare each verdict with its solution's `expect`, and show what each tried; exit status 0 when all agree
     #[arg(long)]
     pub(super) expect: bool,
@@ -95,6 +100,11 @@ impl ScoreArgs {
             (_, true) => Output::Expected,
             (_, false) => Output::Table,
         })
+    }
+
+    /// Whether a sandbox judges several attempts.
+    pub(super) fn reuse(&self) -> Reuse {
+        if self.fresh { Reuse::Never } else { Reuse::WhenClean }
     }
 
     /// What all attempts have in common.

@@ -41,7 +41,7 @@ pub(super) async fn exec(sandbox: &SandboxHandle, mut spec: ExecSpec, stdin: &[u
     Ok(Ran { result, stdout, stderr })
 }
 
-fn bytes_of(text: String, encoding: Encoding) -> Vec<u8> {
+pub(super) fn bytes_of(text: String, encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Utf8 => text.into_bytes(),
         // The other side is Hothouse too; text that is no base64 would be its bug, and stays visible as it is.

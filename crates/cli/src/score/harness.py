@@ -19,6 +19,8 @@ ITEM_LIMIT = 1 << 20
 EXCERPT = 2048
 NOBODY = 65534
 SCRATCH = "/tmp/solution"
+# True where one sandbox judges several attempts, see warm.py.
+WARM = globals().get("WARM", False)
 
 
 # ---- values on the wire ---------------------------------------------------------------------------------------------
@@ -181,6 +183,9 @@ class InstalledPackages:
 
 def become_nobody(uid):
     posix.setsid()
+    if WARM:
+        # Message queues have no place where they could be looked for.
+        __import__("resource").setrlimit(__import__("resource").RLIMIT_MSGQUEUE, (0, 0))
     if uid is None:
         enter_landlock()
     else:
@@ -393,8 +398,13 @@ class Trial:
                 null = posix.open("/dev/null", posix.O_RDONLY)
                 for old, new in ((null, 0), (stdout, 1), (stderr, 2)):
                     posix.dup2(old, new)
-                for fd in (null, stdout, stderr, self.requests, self.replies, out, err):
-                    posix.close(fd)
+                # Everything else: a warm interpreter has more open than what is made here.
+                for fd in map(int, posix.listdir("/proc/self/fd")):
+                    if fd > 2 and fd not in (requests, replies):
+                        try:
+                            posix.close(fd)
+                        except OSError:
+                            pass  # that of the listing itself
                 become_nobody(self.uid)
                 posix.chdir(self.job["directory"] or SCRATCH)
                 serve(self.job, requests, replies)
@@ -551,7 +561,7 @@ class Trial:
             return
         self.ending = True
         _signal.setitimer(_signal.ITIMER_REAL, 0)
-        if code == PASSED:
+        if code == PASSED and not WARM:
             left = self.left_behind()
             if left is not None:
                 code, reason = FAILED, "left processes behind: " + left
@@ -716,6 +726,3 @@ def main():
     _signal.signal(_signal.SIGALRM, trial.out_of_time)
     _signal.setitimer(_signal.ITIMER_REAL, job["timeout_ms"] / 1000)
     run_tests(trial, space, read_frame(0))
-
-
-main()

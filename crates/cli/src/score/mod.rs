@@ -19,6 +19,7 @@ mod schema;
 mod source;
 mod summary;
 mod verdict;
+mod warm;
 mod wire;
 
 pub(crate) use args::ScoreArgs;
@@ -37,7 +38,7 @@ use ledger::{Earlier, Ledger};
 use plan::{Attempt, Common, Plan, Tasks};
 use progress::Progress;
 use python::Harness;
-use runner::Runner;
+use runner::{Reuse, Runner};
 use source::Problems;
 use summary::{Circumstances, Tally};
 
@@ -70,7 +71,8 @@ pub(crate) async fn run(args: ScoreArgs) -> Result<u8, Failure> {
         let compile = async { if early { Harness::compile_here().await } else { None } };
         let (place, harness) = tokio::join!(open, compile);
         let place = place?;
-        let work = Work { place: &place, common: &common, concurrency };
+        let reuse = args.reuse();
+        let work = Work { place: &place, common: &common, concurrency, reuse };
         let worked = Box::pin(work.run(attempts, harness, &mut ledger, &mut tally)).await;
         elapsed_s = began.elapsed().as_secs_f64();
         place.close().await;
@@ -184,6 +186,7 @@ struct Work<'a> {
     place: &'a Place,
     common: &'a Common,
     concurrency: usize,
+    reuse: Reuse,
 }
 
 impl Work<'_> {
@@ -197,7 +200,8 @@ impl Work<'_> {
         let mut interrupts = Interrupts::listen()?;
         let progress = Progress::new(attempts.len());
         let (sender, mut finished) = mpsc::channel(64);
-        let runner = Runner::new(self.place, self.common.image.clone(), self.concurrency, harness, sender);
+        let runner =
+            Runner::new(self.place, self.common.image.clone(), self.concurrency, harness, self.reuse, sender);
         let collect = async {
             let mut drive = Box::pin(runner.run(attempts));
             let mut driven = false;

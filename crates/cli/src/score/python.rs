@@ -13,7 +13,7 @@ use super::wire::{self, Writer};
 use crate::failure::Failure;
 use crate::place::SandboxHandle;
 
-const SOURCE: &str = include_str!("harness.py");
+const SOURCE: &str = concat!(include_str!("harness.py"), "\n\nmain()\n");
 /// Compiling the harness takes an interpreter as long as starting does, so it is done once per run, by the interpreter
 /// of the image, and the code goes to every attempt.
 const COMPILE: &str = "import marshal,sys\n\
@@ -25,7 +25,7 @@ const START: &str = "import marshal,posix\n\
 /// Where sandboxes look for programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The harness ends an attempt itself when its time is up, and can then tell where. This much later the guest does.
-const BACKSTOP_S: f64 = 1.0;
+pub(super) const BACKSTOP_S: f64 = 1.0;
 
 /// The compiled harness, ready to be sent.
 #[derive(Debug)]
@@ -100,6 +100,15 @@ impl Harness {
 
     /// The harness reads the tests only after it has forked the worker; until then they stay in the pipe.
     fn input(&self, job: &Job<'_>) -> Vec<u8> {
+        let [first, second] = job.parts();
+        [self.0.as_slice(), &first.frame(), &second.frame()].concat()
+    }
+}
+
+impl Job<'_> {
+    /// What is told before the worker is forked, and what after.
+    pub(super) fn parts(&self) -> [Writer; 2] {
+        let job = self;
         let mut first = Writer::default();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.1 to 86,400 seconds")]
         let timeout_ms = (job.timeout_s * 1000.0) as u64;
@@ -109,7 +118,7 @@ impl Harness {
         let mut second = Writer::default();
         second.map(2).text("source").text(job.tests);
         second.text("modules").texts(job.modules.iter().map(String::as_str));
-        [self.0.as_slice(), &first.frame(), &second.frame()].concat()
+        [first, second]
     }
 }
 
@@ -119,7 +128,7 @@ fn python(program: &str) -> ExecSpec {
 }
 
 /// The exit codes of `harness.py`; every other end is not a pass.
-fn judgement(ran: &Ran) -> Judgement {
+pub(super) fn judgement(ran: &Ran) -> Judgement {
     let report = wire::read_texts(&ran.stdout).unwrap_or_default();
     let mut texts = report.into_iter();
     let mut text = || texts.next().unwrap_or_default();
@@ -176,6 +185,10 @@ mod tests {
             duration_s: 0.1,
             usage: Usage::default(),
             replayed: false,
+            value: None,
+            error: None,
+            displays: Vec::new(),
+            omitted: Vec::new(),
         };
         Ran { result, stdout, stderr: b"Traceback\nBoom: x\n".to_vec() }
     }

@@ -15,8 +15,18 @@ use super::program::{Trial, Users};
 use super::python::{Harness, Job};
 use super::row::{Bounds, FunctionTask};
 use super::verdict::{Judgement, Record, Verdict};
+use super::warm::{Fit, Warm};
 use crate::failure::Failure;
 use crate::place::{Place, SandboxHandle};
+
+/// Whether a sandbox judges several attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// When an attempt has provably left nothing.
+    WhenClean,
+    /// Never: each attempt has a fresh one.
+    Never,
+}
 
 /// What all attempts of one run share.
 #[derive(Debug)]
@@ -27,6 +37,10 @@ pub(super) struct Runner<'a> {
     /// Compiled once per run; the text says why it could not be.
     harness: OnceCell<Result<Harness, String>>,
     users: OnceCell<Result<Users, String>>,
+    /// How each attempt gets its sandbox.
+    reuse: Reuse,
+    /// Sandboxes that wait for another attempt, with the limits that they have.
+    idle: Mutex<Vec<(Resources, Warm)>>,
     /// Sandboxes that are not being removed yet.
     live: Mutex<HashMap<SandboxId, SandboxHandle>>,
     removals: TaskTracker,
@@ -48,6 +62,7 @@ impl<'a> Runner<'a> {
         image: ImageRef,
         concurrency: usize,
         harness: Option<Harness>,
+        reuse: Reuse,
         finished: mpsc::Sender<Record>,
     ) -> Self {
         Self {
@@ -56,6 +71,8 @@ impl<'a> Runner<'a> {
             concurrency,
             harness: harness.map_or_else(OnceCell::new, |harness| OnceCell::new_with(Some(Ok(harness)))),
             users: OnceCell::new(),
+            reuse,
+            idle: Mutex::default(),
             live: Mutex::default(),
             removals: TaskTracker::new(),
             backlog: Arc::new(Semaphore::new(2 * concurrency)),
@@ -69,7 +86,10 @@ impl<'a> Runner<'a> {
         // Driven beside the attempts: a stream of their own would stand still while all of them are busy.
         let make = async {
             let made = futures::stream::iter(attempts).map(|attempt| async move {
-                let sandbox = self.create(attempt.bounds.resources.clone()).await;
+                let sandbox = match self.is_for_warm(&attempt) {
+                    true => None,
+                    false => Some(self.create(attempt.bounds.resources.clone()).await),
+                };
                 (attempt, sandbox)
             });
             let mut made = pin!(made.buffered(ahead(self.concurrency)));
@@ -80,10 +100,13 @@ impl<'a> Runner<'a> {
             drop(ready);
         };
         let judge = futures::stream::poll_fn(|context| taken.poll_recv(context))
-            .map(|(attempt, sandbox)| self.attempt(attempt, sandbox))
+            .map(|(attempt, sandbox)| self.place(attempt, sandbox))
             .buffer_unordered(self.concurrency)
             .for_each(|()| std::future::ready(()));
         tokio::join!(make, judge);
+        for (_, warm) in self.take_idle() {
+            self.remove(warm.sandbox().clone());
+        }
         self.removals.close();
         self.removals.wait().await;
     }
@@ -111,6 +134,93 @@ impl<'a> Runner<'a> {
         Ok(sandbox)
     }
 
+    fn is_for_warm(&self, attempt: &Attempt) -> bool {
+        self.reuse == Reuse::WhenClean && matches!(&*attempt.task, Task::Function(_))
+    }
+
+    fn take_idle(&self) -> Vec<(Resources, Warm)> {
+        std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Judges an attempt where it belongs: in a sandbox of its own, or in one that waits for it.
+    async fn place(&self, attempt: Attempt, sandbox: Option<Result<SandboxHandle, Failure>>) {
+        if let Some(sandbox) = sandbox {
+            return self.attempt(attempt, sandbox).await;
+        }
+        let began = Instant::now();
+        match self.warm(&attempt.bounds.resources).await {
+            Ok(Some(mut warm)) => {
+                if let Some((judged, fit)) = self.judge_warm(&attempt, &mut warm).await {
+                    let record = record(&attempt, judged, began.elapsed().as_secs_f64());
+                    return self.keep_or_remove(record, warm, fit, &attempt.bounds.resources).await;
+                }
+                // It was not to blame; a fresh one judges it.
+                self.remove(warm.sandbox().clone());
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                tracing::warn!(%failure, "no warm interpreter; a fresh sandbox judges the attempt")
+            }
+        }
+        let sandbox = self.create(attempt.bounds.resources.clone()).await;
+        self.attempt(attempt, sandbox).await;
+    }
+
+    /// A sandbox with a warm interpreter; `None` where solutions cannot be apart from it.
+    async fn warm(&self, resources: &Resources) -> Result<Option<Warm>, Failure> {
+        {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = idle.iter().position(|(has, _)| has == resources) {
+                return Ok(Some(idle.swap_remove(at).1));
+            }
+        }
+        let sandbox = self.create(resources.clone()).await?;
+        let warm = Warm::prepare(sandbox.clone()).await;
+        if !matches!(warm, Ok(Some(_))) {
+            self.remove(sandbox);
+        }
+        warm
+    }
+
+    async fn judge_warm(&self, attempt: &Attempt, warm: &mut Warm) -> Option<(Judgement, Fit)> {
+        let (Task::Function(task), Solution::Source(source)) = (&*attempt.task, &attempt.solution) else {
+            return None;
+        };
+        match warm.judge(&job(task, source, &attempt.bounds)).await {
+            Ok((judged, _)) if judged.verdict == Verdict::Error => None,
+            Ok(judged) => Some(judged),
+            Err(failure) => {
+                tracing::debug!(%failure, "a warm interpreter could not judge");
+                None
+            }
+        }
+    }
+
+    async fn keep_or_remove(&self, mut record: Record, warm: Warm, fit: Fit, resources: &Resources) {
+        match fit {
+            Fit::Again => {
+                record.contained = true;
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((resources.clone(), warm));
+                // The receiver goes first only when the run is over.
+                _ = self.finished.send(record).await;
+            }
+            Fit::Gone(why) => {
+                tracing::debug!(task = record.task_id, why, "a solution left something; its sandbox goes");
+                self.remove_and_tell(warm.sandbox().clone(), record).await;
+            }
+        }
+    }
+
+    /// Removes a sandbox that no record waits for.
+    fn remove(&self, sandbox: SandboxHandle) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox.id());
+        self.removals.spawn(async move {
+            if let Err(error) = sandbox.delete().await {
+                tracing::warn!(sandbox = %sandbox.id(), %error, "not removed");
+            }
+        });
+    }
+
     /// Judges one attempt and sends its record as soon as its sandbox is gone.
     async fn attempt(&self, attempt: Attempt, sandbox: Result<SandboxHandle, Failure>) {
         let began = Instant::now();
@@ -119,13 +229,16 @@ impl<'a> Runner<'a> {
             Err(failure) => Ok(Judgement::new(Verdict::Error, one_line(failure))),
         };
         let judged = judged.unwrap_or_else(|e| Judgement::new(Verdict::Error, one_line(&e)));
-        let mut record = record(&attempt, judged, began.elapsed().as_secs_f64());
-        let finished = self.finished.clone();
-        let Ok(sandbox) = sandbox else {
+        let record = record(&attempt, judged, began.elapsed().as_secs_f64());
+        match sandbox {
+            Ok(sandbox) => self.remove_and_tell(sandbox, record).await,
             // The receiver goes first only when the run is over.
-            _ = finished.send(record).await;
-            return;
-        };
+            Err(_) => _ = self.finished.send(record).await,
+        }
+    }
+
+    async fn remove_and_tell(&self, sandbox: SandboxHandle, mut record: Record) {
+        let finished = self.finished.clone();
         let permit = Arc::clone(&self.backlog).acquire_owned().await;
         self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox.id());
         self.removals.spawn(async move {
@@ -174,17 +287,7 @@ impl<'a> Runner<'a> {
         let Solution::Source(source) = &attempt.solution else {
             return Ok(Judgement::new(Verdict::Error, "a function task has a solution that is no program"));
         };
-        let Bounds { timeout_s, .. } = attempt.bounds;
-        let job = Job {
-            prompt: Some(&task.prompt),
-            source: Some(source),
-            entry_point: Some(&task.entry_point),
-            directory: None,
-            timeout_s,
-            tests: &task.test,
-            modules: Vec::new(),
-        };
-        harness.judge(sandbox, &job).await
+        harness.judge(sandbox, &job(task, source, &attempt.bounds)).await
     }
 
     async fn harness(&self) -> Result<&Harness, &str> {
@@ -201,13 +304,20 @@ impl<'a> Runner<'a> {
     async fn apart<T>(&self, work: impl AsyncFn(&SandboxHandle) -> Result<T, Failure>) -> Result<T, String> {
         let sandbox = self.create(Resources::default()).await.map_err(|e| one_line(&e))?;
         let result = work(&sandbox).await.map_err(|e| one_line(&e));
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox.id());
-        self.removals.spawn(async move {
-            if let Err(error) = sandbox.delete().await {
-                tracing::warn!(sandbox = %sandbox.id(), %error, "not removed");
-            }
-        });
+        self.remove(sandbox);
         result
+    }
+}
+
+fn job<'a>(task: &'a FunctionTask, source: &'a str, bounds: &Bounds) -> Job<'a> {
+    Job {
+        prompt: Some(&task.prompt),
+        source: Some(source),
+        entry_point: Some(&task.entry_point),
+        directory: None,
+        timeout_s: bounds.timeout_s,
+        tests: &task.test,
+        modules: Vec::new(),
     }
 }
 

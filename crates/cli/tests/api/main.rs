@@ -5,6 +5,7 @@
 mod admission;
 mod bad_input;
 mod binding;
+mod contexts;
 mod events;
 mod execs;
 mod files;

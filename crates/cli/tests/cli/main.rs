@@ -7,6 +7,7 @@ mod help;
 mod process;
 mod program;
 mod programs;
+mod repl;
 mod service;
 mod terminals;
 mod usage;

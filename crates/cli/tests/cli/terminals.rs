@@ -84,6 +84,10 @@ impl OnTerminal {
             let mut piece = [0; 4096];
             let count = rustix::io::read(&self.master, &mut piece).expect("reading");
             self.shown.extend_from_slice(&piece[..count]);
+            // A terminal says where its cursor is when it is asked.
+            if piece[..count].windows(4).any(|four| four == b"\x1b[6n") {
+                self.type_in("\x1b[1;1R");
+            }
         }
     }
 
@@ -150,6 +154,33 @@ fn a_shell_on_a_terminal_from_prompt_to_exit() {
     assert_eq!(shell.status(), Some(7));
     assert_eq!(shell.modes(), before, "the terminal is as it was");
     assert!(!shell.text().contains("\nnot this"), "{}", shell.text());
+}
+
+#[test]
+fn a_live_python_on_a_terminal_from_prompt_to_exit() {
+    let mut repl = OnTerminal::start(&["repl"]);
+    let before = repl.modes();
+    repl.wait_for("Ctrl-D leaves.");
+    repl.wait_for(">>> ");
+    repl.type_in("x = 20\r");
+    repl.type_in("x * 1000 + 1\r");
+    repl.wait_for("20001\r\n");
+    // A block goes on until an empty line ends it.
+    repl.type_in("for i in range(2):\rprint('line', i + 40)\r\r");
+    repl.wait_for("IndentationError");
+    repl.type_in("for i in range(2): print('line', i + 40)\r");
+    repl.wait_for("line 40\r\nline 41\r\n");
+    repl.type_in("print('be' + 'gun', flush=True); exec('while True: pass')\r");
+    repl.wait_for("begun\r\n");
+    repl.type_in("\x03");
+    repl.wait_for("KeyboardInterrupt");
+    repl.type_in("import os; os._exit(3)\r");
+    repl.wait_for("a fresh interpreter was started");
+    repl.type_in("x\r");
+    repl.wait_for("NameError");
+    repl.type_in("exit(7)\r");
+    assert_eq!(repl.status(), Some(7), "{}", repl.text());
+    assert_eq!(repl.modes(), before, "the terminal is as it was");
 }
 
 #[test]

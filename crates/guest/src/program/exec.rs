@@ -23,7 +23,7 @@ use super::reaper::{Ended, Status};
 use super::refusal::reason;
 use super::server::READ_SIZE;
 use super::server::Server;
-use super::spawn::{Command, SpawnError, Step};
+use super::spawn::{Command, Orphans, SpawnError, Step};
 use super::stdin::{Item, Stdin};
 use super::termination::Termination;
 use super::timers::Owner;
@@ -37,7 +37,7 @@ const DRAIN: Duration = Duration::from_millis(50);
 const YOUNG: Duration = Duration::from_millis(2);
 /// Reads from one output when its exec has ended: more than a pipe holds.
 const LAST_READS: usize = 20;
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The reading end of one of an exec's outputs.
 #[derive(Debug, Default)]
@@ -113,6 +113,15 @@ pub enum Life {
     },
 }
 
+/// What an exec may be a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// A shell session, of which it is a command.
+    Shell(u64),
+    /// A context, in which it is a run.
+    Context(u64),
+}
+
 /// A process and its outputs.
 #[derive(Debug)]
 pub struct Exec {
@@ -136,8 +145,8 @@ pub struct Exec {
     pub grace: Duration,
     /// When its time is up.
     pub deadline: Option<Instant>,
-    /// The shell session that it is a command of.
-    pub shell: Option<u64>,
+    /// The session that it is a part of: its process is not its own then.
+    pub session: Option<Session>,
     outputs: [Output; 2],
     started: Instant,
     young_until: Option<Instant>,
@@ -173,7 +182,7 @@ impl Exec {
             killed_by_driver: false,
             grace: Duration::ZERO,
             deadline: timeout.and_then(|timeout| started.checked_add(timeout)),
-            shell: None,
+            session: None,
             outputs,
             started,
             young_until: Some(started + YOUNG),
@@ -315,7 +324,7 @@ impl Server {
         let out_of_memory = self
             .execs
             .get(&serial)
-            .is_some_and(|exec| exec.shell.is_none() && self.ending(exec, ended) == Ending::OomKilled);
+            .is_some_and(|exec| exec.session.is_none() && self.ending(exec, ended) == Ending::OomKilled);
         if !out_of_memory {
             return self.end(serial, life);
         }
@@ -367,16 +376,11 @@ impl Server {
     fn record(&mut self, serial: Serial, ended: Ended, at: Instant) {
         let Some(mut exec) = self.execs.remove(&serial) else { return };
         let outputs = std::mem::take(&mut exec.outputs);
-        let held_open = exec.shell.is_none() && outputs.iter().any(|output| output.pipe.is_some());
-        if let Some(shell) = exec.shell {
-            self.return_outputs(shell, outputs);
-        } else {
-            for mut output in outputs {
-                output.disarm(&self.poller);
-                if let Some(pipe) = output.pipe {
-                    self.keep_leftover(pipe);
-                }
-            }
+        let held_open = exec.session.is_none() && outputs.iter().any(|output| output.pipe.is_some());
+        match exec.session {
+            Some(Session::Shell(shell)) => self.return_outputs(shell, outputs),
+            Some(Session::Context(context)) => self.return_context_outputs(context, outputs),
+            None => self.leave_outputs(outputs),
         }
         self.timers.set(Owner::Exec(serial), None);
         let ending = self.ending(&exec, ended);
@@ -404,6 +408,16 @@ impl Server {
         }
         for key in exec.watchers {
             self.enqueue(key);
+        }
+    }
+
+    /// Nobody reads these any more, but somebody may still write to them.
+    pub(super) fn leave_outputs(&mut self, outputs: [Output; 2]) {
+        for mut output in outputs {
+            output.disarm(&self.poller);
+            if let Some(pipe) = output.pipe {
+                self.keep_leftover(pipe);
+            }
         }
     }
 
@@ -452,8 +466,9 @@ impl Server {
             exec.deadline = None;
             exec.timed_out = true;
             let grace = exec.grace;
-            match exec.shell {
-                Some(shell) => self.command_timed_out(shell),
+            match exec.session {
+                Some(Session::Shell(shell)) => self.command_timed_out(shell),
+                Some(Session::Context(context)) => self.interrupt_context(context, Some(now + grace)),
                 None => self.terminate(serial, grace),
             }
         }
@@ -509,6 +524,7 @@ fn command<'a>(request: &ExecRequest, account: Account, ends: &'a Ends) -> Resul
         identity: account.identity,
         descriptors: ends.descriptors(),
         terminal: request.pty.is_some(),
+        orphans: Orphans::ToLeader,
     })
 }
 
@@ -538,7 +554,7 @@ pub(super) fn environment(
 }
 
 /// Where a program may be.
-fn candidates(program: &str, path: &str) -> Result<Vec<CString>, String> {
+pub(super) fn candidates(program: &str, path: &str) -> Result<Vec<CString>, String> {
     if program.contains('/') {
         return Ok(vec![c_string("the program", program)?]);
     }

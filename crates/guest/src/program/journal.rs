@@ -38,11 +38,19 @@ pub struct Record {
     digest: BodyDigest,
     /// Standard output and standard error.
     pub outputs: [Retained; 2],
+    /// What it came to besides, for code of a context.
+    value: Option<Vec<u8>>,
     finished: Option<Finished>,
     readers: u32,
 }
 
 impl Record {
+    /// What it came to besides its outputs and status.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
     /// How it ended; `None` while it runs.
     #[must_use]
     pub fn finished(&self) -> Option<&Finished> {
@@ -70,7 +78,7 @@ impl Record {
     }
 
     fn kept(&self) -> usize {
-        self.outputs.iter().map(Retained::kept).sum()
+        self.outputs.iter().map(Retained::kept).sum::<usize>() + self.value.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -114,6 +122,7 @@ impl Journal {
             exec_id: exec_id.to_owned(),
             digest,
             outputs: [Retained::new(output_limit), Retained::new(output_limit)],
+            value: None,
             finished: None,
             readers: 0,
         };
@@ -183,6 +192,16 @@ impl Journal {
         }
     }
 
+    /// Records what an exec that has not ended yet came to. The first one stands.
+    pub fn set_value(&mut self, serial: Serial, value: Vec<u8>) {
+        if let Some(record) = self.records.get_mut(&serial)
+            && record.finished.is_none()
+            && record.value.is_none()
+        {
+            record.value = Some(value);
+        }
+    }
+
     /// Records how an exec ended. The first record stands.
     pub fn finish(&mut self, serial: Serial, finished: Finished) {
         let Some(record) = self.records.get_mut(&serial) else { return };
@@ -227,6 +246,7 @@ impl Journal {
             if let Some(record) = self.records.get_mut(&serial) {
                 self.kept -= record.kept();
                 record.outputs.iter_mut().for_each(Retained::forget);
+                record.value = None;
             }
         }
     }

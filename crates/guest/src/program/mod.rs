@@ -5,6 +5,7 @@
 //! [`timers`] and the decisions of [`termination`] are pure and tested as such; [`spawn`] is the only place that forks.
 
 pub mod connection;
+pub mod context;
 pub mod exec;
 pub mod files;
 pub mod journal;

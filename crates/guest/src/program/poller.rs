@@ -31,6 +31,12 @@ pub enum Source {
     ShellStatus(u64),
     /// The command pipe of a shell session has room.
     ShellCommands(u64),
+    /// An output of a context.
+    ContextOutput(u64, u8),
+    /// The socket of a context.
+    ContextControl(u64),
+    /// What a zygote says while it starts.
+    ZygoteLog(u64),
 }
 
 impl Source {
@@ -45,6 +51,9 @@ impl Source {
             Self::ShellOutput(number, which) => (7 + u64::from(which), number),
             Self::ShellStatus(number) => (9, number),
             Self::ShellCommands(number) => (10, number),
+            Self::ContextOutput(number, which) => (11 + u64::from(which), number),
+            Self::ContextControl(number) => (13, number),
+            Self::ZygoteLog(number) => (14, number),
         };
         kind << 56 | number
     }
@@ -63,6 +72,10 @@ impl Source {
             8 => Self::ShellOutput(number, 1),
             9 => Self::ShellStatus(number),
             10 => Self::ShellCommands(number),
+            11 => Self::ContextOutput(number, 0),
+            12 => Self::ContextOutput(number, 1),
+            13 => Self::ContextControl(number),
+            14 => Self::ZygoteLog(number),
             _ => return None,
         })
     }

@@ -292,6 +292,15 @@ impl Server {
             Request::ShellInterrupt { shell_id } => self.shell_interrupt(&shell_id)?,
             Request::ShellClose { shell_id } => self.shell_close(&shell_id)?,
             Request::ShellList => Reply::Shells(self.shell_list()),
+            Request::ContextOpen(request) => return self.context_open(key, request),
+            Request::ContextRun(request) => return self.context_run(key, request),
+            Request::ContextInterrupt { context_id } => self.context_interrupt(&context_id)?,
+            Request::ContextReset { context_id } => return self.context_reset(key, &context_id),
+            Request::ContextFork { context_id, new_id } => {
+                return self.context_fork(key, &context_id, new_id);
+            }
+            Request::ContextClose { context_id } => self.context_close(&context_id)?,
+            Request::ContextList => Reply::Contexts(self.context_list()),
             Request::Info => Reply::Info(self.info()),
             Request::Stat { .. }
             | Request::List { .. }
@@ -380,18 +389,18 @@ impl Server {
             return Err(Refusal::exec_finished(exec_id));
         }
         exec.killed_by_driver |= number == libc::SIGKILL;
-        let (leader, shell) = (exec.pid, exec.shell);
-        if let (Some(shell), libc::SIGINT) = (shell, number) {
-            self.interrupt(shell, None);
+        let (leader, session) = (exec.pid, exec.session);
+        if let (Some(session), libc::SIGINT) = (session, number) {
+            self.interrupt_session(session, None);
             return Ok(Reply::Done);
         }
-        // A session's command is what its shell has started; the shell itself is no target.
-        let target = if shell.is_some() { SignalTarget::Tree } else { target };
+        // What runs in a session is what its shell or interpreter has started; that itself is no target.
+        let target = if session.is_some() { SignalTarget::Tree } else { target };
         let pids = match target {
             SignalTarget::Leader => vec![leader],
             SignalTarget::Tree => tree::descendants(&tree::scan(), [leader]).into_iter().collect::<Vec<_>>(),
         };
-        for pid in pids.into_iter().filter(|pid| shell.is_none() || *pid != leader) {
+        for pid in pids.into_iter().filter(|pid| session.is_none() || *pid != leader) {
             // It may have ended just now; the exec's end tells.
             let _sent = super::reaper::send(pid, number);
         }

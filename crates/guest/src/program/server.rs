@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use super::connection::{CLOGGED, Connection, Flush, Phase, StreamKey};
+use super::context::Contexts;
 use super::exec::Exec;
 use super::files::Root;
 use super::journal::{Journal, Serial};
@@ -54,6 +55,7 @@ pub struct Server {
     pub(super) by_pid: HashMap<i32, Owner>,
     pub(super) shells: BTreeMap<u64, Shell>,
     pub(super) next_shell: u64,
+    pub(super) contexts: Contexts,
     pub(super) root: Root,
     pub(super) spawner: Spawner,
     pub(super) oom: OomCounter,
@@ -101,6 +103,7 @@ impl Server {
             by_pid: HashMap::new(),
             shells: BTreeMap::new(),
             next_shell: 0,
+            contexts: Contexts::default(),
             root: Root::open()?,
             spawner: Spawner::new(),
             oom,
@@ -139,6 +142,9 @@ impl Server {
                 match owner {
                     Owner::Exec(serial) => self.on_exec_timer(serial, now),
                     Owner::Shell(shell) => self.on_shell_timer(shell, now),
+                    Owner::Context(context) => self.on_context_timer(context, now),
+                    // It has none: it lives as long as it likes.
+                    Owner::Zygote(_) => {}
                 }
             }
         }
@@ -175,6 +181,16 @@ impl Server {
             Source::ShellOutput(shell, which) => self.on_shell_output(shell, usize::from(which)),
             Source::ShellStatus(shell) => self.on_shell_status(shell),
             Source::ShellCommands(shell) => self.on_shell_commands(shell),
+            Source::ContextOutput(context, which) => self.on_context_output(context, usize::from(which)),
+            Source::ContextControl(context) => {
+                if event.writable {
+                    self.send_to_context(context);
+                }
+                if event.readable {
+                    self.on_context_control(context);
+                }
+            }
+            Source::ZygoteLog(zygote) => self.on_zygote_log(zygote),
         }
     }
 
@@ -214,6 +230,8 @@ impl Server {
             match self.by_pid.remove(&ended.pid) {
                 Some(Owner::Exec(serial)) => self.on_leader_end(serial, ended),
                 Some(Owner::Shell(shell)) => self.on_shell_end(shell, ended),
+                Some(Owner::Context(context)) => self.on_context_end(context, ended),
+                Some(Owner::Zygote(zygote)) => self.on_zygote_end(zygote, ended),
                 None => {}
             }
         }

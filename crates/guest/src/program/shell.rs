@@ -19,14 +19,14 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::connection::{Job, Stream, StreamKey};
-use super::exec::{Exec, Output};
+use super::exec::{Exec, Output, Session};
 use super::journal::{Reservation, Serial, digest};
 use super::poller::{Interest, Source};
 use super::reaper::{Ended, Status, Usage};
 use super::refusal::{Refusal, reason};
 use super::requests::{MAX_OUTPUT_LIMIT, check_env, check_id, conflict};
 use super::server::Server;
-use super::spawn::Command;
+use super::spawn::{Command, Orphans};
 use super::timers::Owner;
 use super::tree;
 use super::user::{self, Account};
@@ -189,7 +189,7 @@ fn quote(command: &str) -> String {
 }
 
 /// What a process has used.
-fn usage(pid: i32) -> Usage {
+pub(super) fn usage(pid: i32) -> Usage {
     const TICK_US: u64 = 10_000;
     let page = rustix::param::page_size() as u64;
     tree::facts(pid).map_or(Usage::default(), |facts| Usage {
@@ -283,6 +283,7 @@ impl Server {
             identity: account.identity.clone(),
             descriptors,
             terminal: false,
+            orphans: Orphans::ToLeader,
         };
         let pid = self.spawner.spawn(&command).map_err(|error| {
             let what = if error.step == super::spawn::Step::Directory { &request.cwd } else { program };
@@ -400,7 +401,7 @@ impl Server {
         let outputs = std::mem::take(&mut shell.outputs);
         let timeout = request.timeout_ms.map(Duration::from_millis);
         let mut exec = Exec::new(shell.pid, outputs, oom_before, timeout);
-        exec.shell = Some(number);
+        exec.session = Some(Session::Shell(number));
         shell.mark = fresh_mark();
         let quoted = quote(&request.command);
         let source = if quoted.len() <= INLINE {
@@ -531,7 +532,7 @@ impl Server {
             State::Idle { .. } => {}
             State::Busy(busy) => {
                 if let Some(exec) = self.execs.get_mut(&busy.serial) {
-                    exec.shell = None;
+                    exec.session = None;
                 }
                 self.on_leader_end(busy.serial, ended);
             }
@@ -630,9 +631,17 @@ impl Server {
 
     /// Ends an exec on a driver's behalf, be it a process or a session's command.
     pub(super) fn terminate_any(&mut self, serial: Serial, grace: Duration) {
-        match self.execs.get(&serial).and_then(|exec| exec.shell) {
-            Some(shell) => self.interrupt(shell, Some(Instant::now() + grace.min(START))),
+        match self.execs.get(&serial).and_then(|exec| exec.session) {
+            Some(session) => self.interrupt_session(session, Some(Instant::now() + grace.min(START))),
             None => self.terminate(serial, grace),
+        }
+    }
+
+    /// Interrupts what a session runs; ends the session when it does not give way until `kill_at`.
+    pub(super) fn interrupt_session(&mut self, session: Session, kill_at: Option<Instant>) {
+        match session {
+            Session::Shell(shell) => self.interrupt(shell, kill_at),
+            Session::Context(context) => self.interrupt_context(context, kill_at),
         }
     }
 
@@ -665,7 +674,7 @@ impl Server {
             State::Busy(busy) => {
                 // From here on it is an exec like any other, which is being ended.
                 if let Some(exec) = self.execs.get_mut(&busy.serial) {
-                    exec.shell = None;
+                    exec.session = None;
                     self.by_pid.insert(shell.pid, Owner::Exec(busy.serial));
                     self.terminate(busy.serial, Duration::ZERO);
                     return Ok(Reply::Done);
@@ -710,15 +719,15 @@ fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> bool {
     true
 }
 
-fn signal(pid: i32, signal: Signal) {
+pub(super) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended just now, which is what is wanted.
         let _sent = kill_process(pid, signal);
     }
 }
 
-/// Kills what descends from an idle shell, and then the shell, which is stopped meanwhile.
-fn end_tree(pid: i32) {
+/// Kills what descends from the process of an idle session, and then that process, which is stopped meanwhile.
+pub(super) fn end_tree(pid: i32) {
     const PASSES: u32 = 50;
     signal(pid, Signal::STOP);
     for _ in 0..PASSES {

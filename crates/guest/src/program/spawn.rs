@@ -43,6 +43,17 @@ pub struct Command<'a> {
     pub descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
     /// Descriptor 0 is a terminal, which becomes its controlling one.
     pub terminal: bool,
+    /// Whose child a process of its tree becomes that has lost its parent.
+    pub orphans: Orphans,
+}
+
+/// Whose children orphans become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orphans {
+    /// Those of the process that is started, so that its tree can be found while it lives.
+    ToLeader,
+    /// The guest's own: the process makes others that are to be known one by one.
+    ToGuest,
 }
 
 /// What the child was doing when it failed.
@@ -92,6 +103,7 @@ struct Plan {
     /// First number above those of `descriptors`.
     above: c_int,
     terminal: bool,
+    adopts: bool,
     step: Step,
     errno: c_int,
 }
@@ -134,6 +146,7 @@ impl Spawner {
             descriptor_count: descriptors.len(),
             above: descriptors.iter().map(|(_, number)| number + 1).max().unwrap_or(0).max(3),
             terminal: command.terminal,
+            adopts: command.orphans == Orphans::ToLeader,
             step: Step::Fork,
             errno: 0,
         };
@@ -197,7 +210,7 @@ unsafe fn prepare(plan: &mut Plan) -> c_int {
             return errno();
         }
         // Orphans of this tree come to its leader, so that the tree can be found.
-        if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 {
+        if plan.adopts && libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 {
             return errno();
         }
         if let Some(errno) = connect(plan) {

@@ -12,6 +12,10 @@ pub enum Owner {
     Exec(Serial),
     /// A shell session.
     Shell(u64),
+    /// A context.
+    Context(u64),
+    /// A zygote.
+    Zygote(u64),
 }
 
 /// Timers by owner and time.

@@ -132,6 +132,9 @@ impl Server {
         let busy = connection.waiting() > BUSY;
         let finished = if behind { None } else { record.finished().cloned() };
         if let Some(finished) = finished {
+            if let (Some(value), true) = (record.value(), watch.mode != OutputMode::Detach) {
+                connection.reply(key.stream, &Reply::Value(value.to_vec()));
+            }
             connection.reply(key.stream, &Reply::Finished(finished));
             connection.close(key.stream);
             self.mark_dirty(key.connection);

@@ -130,6 +130,15 @@ impl Answer {
         &self.finished().ending
     }
 
+    /// What a run in a context came to, as its interpreter told it.
+    pub fn value(&self) -> String {
+        let value = |reply: &Reply| match reply {
+            Reply::Value(value) => Some(String::from_utf8_lossy(value).into_owned()),
+            _ => None,
+        };
+        self.replies.iter().find_map(value).unwrap_or_else(|| panic!("no value in {self:?}"))
+    }
+
     pub fn replayed(&self) -> bool {
         matches!(self.replies.first(), Some(Reply::Started { replayed: true }))
     }

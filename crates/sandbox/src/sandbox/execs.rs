@@ -234,6 +234,7 @@ impl Sandbox {
         let mut stream = self.open(request, WakeWhen::Over).await?;
         let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
         let mut replayed = false;
+        let mut report = None;
         loop {
             match stream.next().await.map_err(|e| self.failed(e))? {
                 Some(Event::Data(channel, bytes)) => {
@@ -263,8 +264,10 @@ impl Sandbox {
                             finished,
                             replayed,
                             (stdout, stderr),
+                            report.as_deref(),
                         ));
                     }
+                    Reply::Value(told) => report = Some(told),
                     Reply::Error { code, message } => {
                         return Err(SandboxError::Guest { code, message }.into());
                     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Union
 
+from .context import Raised, Value, raised_of, value_of
 from .slots import SLOTS
 
 OutcomeKind = Literal["exited", "signalled", "timed_out", "oom_killed", "failed_to_start", "lost"]
@@ -87,6 +88,14 @@ class ExecResult:
     usage: Usage
     replayed: bool
     _exact: Optional[tuple[bytes, bytes]] = field(default=None, repr=False)
+    value: Optional[Value] = None
+    """For code of a context: what its last expression came to."""
+    error: Optional[Raised] = None
+    """For code of a context: the exception that ended it."""
+    displays: list[Mapping[str, str]] = field(default_factory=list)
+    """For code of a context: what it showed, e.g. figures, by MIME type: see `data_of`."""
+    omitted: list[str] = field(default_factory=list)
+    """For code of a context: what was too large to be told."""
 
     @property
     def ok(self) -> bool:
@@ -133,6 +142,10 @@ def result_of(body: Mapping[str, Any]) -> ExecResult:
         Usage(usage["cpu_user_s"], usage["cpu_system_s"], usage["max_rss_bytes"]),
         body["replayed"],
         exact,
+        value_of(body.get("value")),
+        raised_of(body.get("error")),
+        body.get("displays", []),
+        body.get("omitted", []),
     )
 
 

@@ -34,10 +34,12 @@ enum Way {
     FirstChoice,
     /// Many floods at once, while a program is stopped.
     Floods,
+    /// Code of a context that talks to it in its interpreter's place.
+    Contexts,
 }
 
 pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
-    let ways = [Way::Directly, Way::Exhaustion, Way::Mob, Way::FirstChoice, Way::Floods];
+    let ways = [Way::Directly, Way::Exhaustion, Way::Mob, Way::FirstChoice, Way::Floods, Way::Contexts];
     scene
         .each(ways, async |scene: &mut Scene<'_>, way| match way {
             Way::Directly => directly(scene).await,
@@ -45,6 +47,7 @@ pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
             Way::Mob => mob(scene).await,
             Way::FirstChoice => first_choice(scene).await,
             Way::Floods => floods(scene).await,
+            Way::Contexts => super::contexts::speak_to_the_guest(scene).await,
         })
         .await;
     Ok(())

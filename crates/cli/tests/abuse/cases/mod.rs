@@ -2,6 +2,7 @@
 
 mod archives;
 mod churn;
+mod contexts;
 mod control_plane;
 mod cpu;
 mod disk;
@@ -62,6 +63,7 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T24", title: "seccomp bypass: x32, int 0x80, io_uring" },
     Case { id: "T25", title: "leaks: kallsyms, /sys, dmesg, mountinfo" },
     Case { id: "T26", title: "pool reuse: files, IPC, daemons, variables" },
+    Case { id: "T27", title: "forks of contexts: random numbers, ids" },
     Case { id: "T28", title: "secrets in variables, arguments, files, lists" },
     Case { id: "T30", title: "control plane: others' things, replays, floods" },
     Case { id: "T31", title: "kill or starve the guest" },
@@ -94,6 +96,7 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T24" => kernel::calls(scene).await,
         "T25" => observation::leaks(scene).await,
         "T26" => pools::reuse(scene).await,
+        "T27" => contexts::forks(scene).await,
         "T28" => pools::secrets(scene).await,
         "T30" => control_plane::attack(scene).await,
         "T31" => guest::attack(scene).await,
@@ -129,6 +132,7 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T24" => kernel::calls_outside(scene).await,
         "T25" => observation::leaks_outside(scene).await,
         "T26" => pools::reuse_unwiped(scene).await,
+        "T27" => contexts::forks_as_they_are(scene).await,
         "T28" => pools::secrets_as_variables(scene).await,
         "T30" => control_plane::control(scene).await,
         "T31" => guest::control(scene).await,
