@@ -88,6 +88,9 @@ pub enum SandboxError {
     /// The backend could not make it.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// An image cannot be had or removed.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
     /// The backend could not freeze or thaw it.
     #[error(transparent)]
     Freeze(#[from] FreezeError),
@@ -154,6 +157,7 @@ impl SandboxError {
                 GuestErrorCode::Internal => ErrorCode::Internal,
             },
             Self::Create(error) => error.code(),
+            Self::Image(error) => error.code,
             Self::Freeze(error) => error.code(),
             Self::Limit { .. } => ErrorCode::Unsupported,
             Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,

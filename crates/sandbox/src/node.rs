@@ -18,6 +18,7 @@ use crate::endings::{End, Ended, Endings};
 use crate::error::SandboxError;
 use crate::events::Events;
 use crate::exec_request::fresh;
+use crate::image::{ImageLimits, Images};
 use crate::lease::Owners;
 use crate::link::LinkCache;
 use crate::native::{NativeBackend, NativeOptions, NativeStartError, Running, WhenOrphaned};
@@ -46,6 +47,8 @@ pub struct NodeOptions {
     pub min_free_memory: u64,
     /// What becomes of the sandboxes when this process is killed.
     pub when_orphaned: WhenOrphaned,
+    /// What images may become.
+    pub images: ImageLimits,
 }
 
 /// Why a node did not start.
@@ -144,8 +147,16 @@ impl Node {
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, min_free_memory, when_orphaned } =
-            options;
+        let NodeOptions {
+            home,
+            spawner,
+            cgroup,
+            max_sandboxes,
+            capacity,
+            min_free_memory,
+            when_orphaned,
+            images,
+        } = options;
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
         let endings = match when_orphaned {
             WhenOrphaned::LiveOn => {
@@ -156,7 +167,8 @@ impl Node {
             WhenOrphaned::End => Endings::in_memory(),
         };
         let backend =
-            NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead }).await?;
+            NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead, images })
+                .await?;
         let adopted = backend.adopt().await;
         let around = Arc::new(Surroundings {
             backend,
@@ -172,6 +184,9 @@ impl Node {
             inner: Arc::new(Inner { around, registry, pressure: Pressure::new(min_free_memory), closing }),
         };
         node.sweep_links();
+        if when_orphaned == WhenOrphaned::LiveOn {
+            node.images().sweep();
+        }
         for (id, terms) in adopted.dead {
             node.found_dead(id, terms);
         }
@@ -269,6 +284,12 @@ impl Node {
         self.inner.around.backend.capabilities()
     }
 
+    /// The images that sandboxes are made from.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        self.inner.around.backend.images()
+    }
+
     /// Makes a sandbox. When the caller gives up waiting, none is left behind.
     ///
     /// # Errors
@@ -303,7 +324,6 @@ impl Node {
             spec.validate()?;
             let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
             spec.id = Some(id.clone());
-            spec.workdir = Some(crate::exec_request::workdir(&spec));
             let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms() };
             let demand = terms.demand();
             let (sandbox, commands) = Sandbox::new(id.clone(), terms, Arc::clone(&self.inner.around));
@@ -441,6 +461,7 @@ impl Node {
     /// that the node had under way has ended.
     pub async fn shutdown(&self, at_shutdown: AtShutdown) {
         self.inner.closing.cancel();
+        self.images().close().await;
         let sandboxes = self.inner.registry.all();
         futures::stream::iter(sandboxes)
             .for_each_concurrent(DESTROY_AT_ONCE, |sandbox| async move {

@@ -47,6 +47,7 @@ async fn run(cases: Vec<Case>) {
         max_sandboxes: 100,
         capacity: Default::default(),
         min_free_memory: 0,
+        images: hothouse_sandbox::ImageLimits::default(),
         when_orphaned: hothouse_sandbox::native::WhenOrphaned::End,
     })
     .await

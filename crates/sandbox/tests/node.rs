@@ -49,6 +49,7 @@ impl Home {
             max_sandboxes,
             capacity: Default::default(),
             min_free_memory: 0,
+            images: hothouse_sandbox::ImageLimits::default(),
             when_orphaned,
         })
         .await

@@ -63,11 +63,13 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
     let spec = SandboxSpec {
         id: None,
         image: limits.image.clone(),
+        pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
         workdir: workdir.map(str::to_owned),
+        user: None,
         labels: BTreeMap::new(),
         lease: Lease::default(),
         needs: BTreeMap::new(),

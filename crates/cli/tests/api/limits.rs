@@ -44,6 +44,7 @@ impl Small {
             max_sandboxes: 2,
             capacity: BTreeMap::new(),
             min_free_memory: 0,
+            images: hothouse_sandbox::ImageLimits::default(),
             when_orphaned: WhenOrphaned::End,
         };
         let node = within("a node", Box::pin(Node::start(options))).await??;

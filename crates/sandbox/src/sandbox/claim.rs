@@ -16,6 +16,10 @@ impl Sandbox {
         Arc::clone(&locked(&self.inner.terms))
     }
 
+    pub(super) fn set_terms(&self, terms: Terms) {
+        *locked(&self.inner.terms) = Arc::new(terms);
+    }
+
     /// Its setup has run: from now on it may be claimed, by the pools of later nodes too.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rustix::thread::UnshareFlags;
 
 use super::proc_mask::Masks;
 use super::root::{Privilege, Step, at, separate};
-use crate::native::wire::CreateOrder;
+use crate::native::wire::{CreateOrder, OverlayLayer};
 use crate::native::{cgroup, kernel, packet};
 
 /// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP: what being root of one's own files takes, and
@@ -62,7 +62,7 @@ pub(super) struct Plan<'a> {
     pub(super) listener: BorrowedFd<'a>,
     pub(super) doors: &'a cgroup::Doors,
     pub(super) go: BorrowedFd<'a>,
-    /// Distinct layers of all overlays, in order of first use.
+    /// Distinct trees of all overlays' layers, in order of first use.
     pub(super) layers: &'a [u32],
 }
 
@@ -137,9 +137,12 @@ fn mount_files(plan: &Plan<'_>, idmapped: &[OwnedFd]) -> Result<(), Step> {
         move_mount(tree, "", CWD, format!("/l/{number}"), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(at("placing a layer"))?;
     }
-    let directory = |layer: u32| match plan.layers.iter().position(|&l| l == layer) {
-        Some(number) if !idmapped.is_empty() => format!("/l/{number}"),
-        Some(_) | None => format!("/images/{layer}"),
+    let directory = |layer: &OverlayLayer| {
+        let tree = match plan.layers.iter().position(|&tree| tree == layer.tree) {
+            Some(number) if !idmapped.is_empty() => format!("/l/{number}"),
+            Some(_) | None => format!("/images/{}", layer.tree),
+        };
+        if layer.below.is_empty() { tree } else { format!("{tree}/{}", layer.below) }
     };
     let limits = &plan.order.limits;
     // Some inodes are ours: the roots of the upper and work directories.
@@ -154,7 +157,7 @@ fn mount_files(plan: &Plan<'_>, idmapped: &[OwnedFd]) -> Result<(), Step> {
         let (upper, work) = (format!("/s/u{number}"), format!("/s/w{number}"));
         make_directory(&upper, 0o755)?;
         make_directory(&work, 0o700)?;
-        let lower: Vec<String> = overlay.layers.iter().map(|&layer| directory(layer)).collect();
+        let lower: Vec<String> = overlay.layers.iter().map(directory).collect();
         let options = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lower.join(":"));
         let options = CString::new(options).map_err(at("describing the overlay"))?;
         let target = format!("{ROOT}{}", overlay.target.trim_end_matches('/'));
