@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Rm(commands::rm::RmArgs),
     Template(commands::template::TemplateArgs),
     Pool(commands::pool::PoolArgs),
+    Image(commands::image::ImageArgs),
     Top(commands::top::TopArgs),
     Keys(commands::keys::KeysArgs),
     Doctor(commands::doctor::DoctorArgs),

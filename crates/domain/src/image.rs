@@ -10,7 +10,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::image_name::{ImageId, ImageName};
-use crate::problem::Invalid;
+use crate::problem::{Invalid, Problem};
 use crate::sandbox::MAX_PATH;
 use crate::secret::Secret;
 
@@ -368,4 +368,16 @@ pub struct Pruned {
     pub layers: u64,
     /// Bytes that were freed.
     pub bytes: u64,
+}
+
+/// What a pull says while it goes on, one a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PullEvent {
+    /// How far it is.
+    Progress(ImageProgress),
+    /// It is there.
+    Done(Box<ImageInfo>),
+    /// It cannot be had.
+    Failed(Box<Problem>),
 }

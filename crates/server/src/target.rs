@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use hothouse_domain::{ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, TemplateName};
+use hothouse_domain::{
+    ErrorCode, ExecId, GroupId, ImageRef, OwnerName, PoolName, SandboxId, ShellId, TemplateName,
+};
 use hothouse_sandbox::{Sandbox, SandboxError};
 
 use crate::app::App;
@@ -33,6 +35,9 @@ pub(crate) struct AtOwner(pub(crate) OwnerName);
 
 /// The name of a pool in the path, which may not exist.
 pub(crate) struct AtPool(pub(crate) PoolName);
+
+/// The image that the path names, which may not exist.
+pub(crate) struct AtImage(pub(crate) ImageRef);
 
 async fn parameter<T>(parts: &mut Parts, name: &'static str) -> Result<T, Refusal>
 where
@@ -110,6 +115,13 @@ impl FromRequestParts<App> for AtPool {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "pool_name").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtImage {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "image").await.map(Self)
     }
 }
 

@@ -47,6 +47,8 @@ fn forget(library: &Library, id: &ImageId) -> Result<bool, Fault> {
     }
     let path = library.path("images", &format!("{}.json", id.digits()));
     fs::remove_file(&path).map_err(|e| Fault::store(path.display(), &e))?;
+    // Nobody looks for it without the record; what stays is replaced when the image comes again.
+    drop(fs::remove_file(path.with_extension("config")));
     let pin = library.path("pins", id.digits());
     fs::remove_file(&pin).map_err(|e| Fault::store(pin.display(), &e))?;
     drop(seized);

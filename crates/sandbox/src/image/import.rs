@@ -131,7 +131,7 @@ pub(super) fn import(
     budget: &Budget,
     progress: &Progress,
 ) -> Result<ImageRecord, Fault> {
-    let Plan { id, configuration, layers, names: own } = plan;
+    let Plan { id, configuration, config, layers, names: own } = plan;
     let names: Vec<ImageName> = own.iter().chain(names).cloned().collect();
     progress.begin(layers.len(), layers.iter().map(|layer| layer.bytes).sum());
     let batches = batches(layers);
@@ -139,7 +139,7 @@ pub(super) fn import(
     let import = Import::begin(library, &wants)?;
     let records = unpack_all(&import, &batches, budget, progress)?;
     let record = record(id, &configuration, records);
-    library.take_image(&record, &names)?;
+    library.take_image(&record, &config, &names)?;
     progress.done();
     Ok(record)
 }
@@ -291,7 +291,7 @@ pub(super) fn import_root(
     let _wanted = Import::begin(library, &[diff])?;
     library.take_layer(&path, &layer)?;
     let record = record(digest::of(&text), &configuration, vec![layer]);
-    library.take_image(&record, names)?;
+    library.take_image(&record, &text, names)?;
     progress.done();
     Ok(record)
 }

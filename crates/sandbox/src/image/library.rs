@@ -3,7 +3,7 @@
 //! ```text
 //! images/store/layers/<key>        an unpacked layer; <key> is the first half of its digest
 //! images/store/layers/<key>.json   what it is; a layer without that is not whole
-//! images/store/images/<hex>.json   an image by its id
+//! images/store/images/<hex>.json   an image by its id, its configuration as it came beside it
 //! images/store/names/<hash>        a name, and the id of the image that is called so
 //! images/store/sources/<hash>      which image a file of this machine held when it was last read
 //! images/store/blobs/<hex>         compressed layers while they come from a registry
@@ -201,7 +201,12 @@ impl Library {
     }
 
     /// Takes an image in whose layers are there, under these names, which others lose.
-    pub(super) fn take_image(&self, record: &ImageRecord, names: &[ImageName]) -> Result<(), Fault> {
+    pub(super) fn take_image(
+        &self,
+        record: &ImageRecord,
+        config: &[u8],
+        names: &[ImageName],
+    ) -> Result<(), Fault> {
         let _lock = self.lock()?;
         let failed = |e: io::Error| Fault::store(format_args!("keeping image {}", record.id), &e);
         for layer in &record.layers {
@@ -212,6 +217,7 @@ impl Library {
         let path = self.path("images", &format!("{}.json", record.id.digits()));
         if !path.exists() {
             let text = serde_json::to_vec(record).map_err(|e| failed(e.into()))?;
+            write_whole(&path.with_extension("config"), config).map_err(failed)?;
             write_whole(&path, &text).map_err(failed)?;
         }
         for name in names {
@@ -242,6 +248,12 @@ impl Library {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Fault::store(path.display(), &e)),
         }
+    }
+
+    /// The configuration of an image, as it came.
+    pub(super) fn configuration(&self, record: &ImageRecord) -> Result<Vec<u8>, Fault> {
+        let path = self.path("images", &format!("{}.config", record.id.digits()));
+        fs::read(&path).map_err(|e| Fault::store(path.display(), &e))
     }
 
     /// The image that is called so; by its digest where the name has one.

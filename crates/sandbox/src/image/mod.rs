@@ -7,6 +7,7 @@ mod daemon;
 mod digest;
 mod directory;
 mod error;
+mod export;
 mod files;
 mod host;
 mod images;
@@ -24,6 +25,7 @@ mod remote;
 mod remove;
 mod skeleton;
 mod tar_reader;
+mod transfer;
 mod tree;
 
 use std::collections::HashMap;

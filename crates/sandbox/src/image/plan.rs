@@ -24,6 +24,8 @@ pub(super) struct PlannedLayer {
 pub(super) struct Plan {
     pub(super) id: ImageId,
     pub(super) configuration: Configuration,
+    /// As it came.
+    pub(super) config: Vec<u8>,
     pub(super) layers: Vec<PlannedLayer>,
     pub(super) names: Vec<ImageName>,
 }
@@ -75,7 +77,8 @@ pub(super) fn oci(files: &Files, name: Option<&str>) -> Result<Plan, Fault> {
         match Document::parse(&checked(files, &chosen)?)? {
             Document::Index(manifests) => chosen = choose_platform(&manifests)?,
             Document::Image { config, layers } => {
-                let configuration = Configuration::parse(&checked(files, &config)?)?;
+                let document = checked(files, &config)?;
+                let configuration = Configuration::parse(&document)?;
                 let open = |_: &Descriptor, id: ImageId| -> Open {
                     let files = files.clone();
                     Box::new(move || files.open(&blob(&id)).map(|(source, _)| source))
@@ -87,7 +90,8 @@ pub(super) fn oci(files: &Files, name: Option<&str>) -> Result<Plan, Fault> {
                         return Err(Fault::invalid(format!("layer {id} is missing")));
                     }
                 }
-                return Ok(Plan { id: config.id()?, configuration, layers, names: Vec::new() });
+                let (id, names) = (config.id()?, Vec::new());
+                return Ok(Plan { id, configuration, config: document, layers, names });
             }
         }
     }
@@ -129,7 +133,7 @@ pub(super) fn saved(files: &Files, name: Option<&str>) -> Result<Plan, Fault> {
         let expected = Expected { blob: None, diff: Some(diff.clone()) };
         layers.push(PlannedLayer { diff, expected, bytes, open });
     }
-    Ok(Plan { id: digest::of(&config), configuration, layers, names: names(saved) })
+    Ok(Plan { id: digest::of(&config), configuration, config, layers, names: names(saved) })
 }
 
 impl std::fmt::Debug for Plan {

@@ -46,7 +46,8 @@ impl Images {
             return Err(Fault::invalid("is an index of indexes of indexes"));
         };
         let id = config.id()?;
-        let configuration = Configuration::parse(&registry.document(&id).await?)?;
+        let config = registry.document(&id).await?;
+        let configuration = Configuration::parse(&config)?;
         // The tag without the digest is not what was asked for: it may have moved on.
         let tag = if name.digest().is_none() { name.tagged() } else { None };
         let names: Vec<ImageName> = tag.into_iter().chain(digests.into_iter().map(|d| name.at(d))).collect();
@@ -64,7 +65,7 @@ impl Images {
                 })
             };
             let layers = pair(&layers, &configuration, open)?;
-            let plan = Plan { id, configuration, layers, names };
+            let plan = Plan { id, configuration, config, layers, names };
             import(library, plan, &[], &budget, &progress)
         })
         .await
