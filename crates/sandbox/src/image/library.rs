@@ -412,7 +412,9 @@ impl Library {
         let (digests, tagged): (Vec<&ImageName>, Vec<&ImageName>) =
             own.partition(|name| name.tag().is_none());
         let used_at = self.used_at(&record.id).and_then(|time| jiff::Timestamp::try_from(time).ok());
-        let in_use = matches!(self.seize(&record.id), Ok(None)) || self.written_down().contains(&record.id);
+        // Without a pin nobody has ever used it, and a look must not make one.
+        let held = used_at.is_some() && matches!(self.seize(&record.id), Ok(None));
+        let in_use = held || self.written_down().contains(&record.id);
         let layer = |layer: &LayerRecord| ImageLayer {
             digest: layer.digest.to_string(),
             bytes: layer.bytes,

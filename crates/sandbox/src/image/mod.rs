@@ -25,6 +25,8 @@ mod remote;
 mod remove;
 mod skeleton;
 mod tar_reader;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tree;
 

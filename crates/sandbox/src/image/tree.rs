@@ -206,7 +206,9 @@ impl<'a> Tree<'a> {
             self.made.insert(parent.to_vec());
             parent = split(parent).0;
         }
-        self.made.insert(path);
+        if !path.is_empty() {
+            self.made.insert(path);
+        }
     }
 
     /// The directory that an entry goes into, made when absent.
@@ -434,11 +436,9 @@ impl<'a> Tree<'a> {
             if self.made.contains(&path) {
                 return self.hide_older(&path);
             }
-            return match open_in(self.root.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY) {
-                Ok(dir) => self.clear(&dir, &c_string(hidden), &path),
-                // Nothing there, nothing to hide.
-                Err(_) => Ok(()),
-            };
+            let dir = self.parent(parent)?;
+            self.note_made(parent.to_vec());
+            return self.clear(&dir, &c_string(hidden), &path);
         }
         let (dir, name) = (self.parent(parent)?, c_string(hidden));
         match rustix::fs::mknodat(&dir, &name, FileType::CharacterDevice, Mode::empty(), 0) {
@@ -459,6 +459,8 @@ impl<'a> Tree<'a> {
     /// Hides all that the layers below have in a directory.
     fn opaque(&mut self, path: &[u8]) -> Result<(), Fault> {
         if self.whiteouts == Whiteouts::Apply {
+            self.parent(path)?;
+            self.note_made(path.to_vec());
             return self.hide_older(path);
         }
         if path.is_empty() {
