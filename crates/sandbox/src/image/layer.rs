@@ -132,7 +132,7 @@ fn read(
             let mut chunk = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
             chunk.clear();
             let got = (&mut plain).take(CHUNK as u64).read_to_end(&mut chunk);
-            let count = got.map_err(|e| Fault::io("decompressing", &e))?;
+            let count = got.map_err(|e| Fault::io("is corrupt", &e))?;
             if count == 0 {
                 break;
             }

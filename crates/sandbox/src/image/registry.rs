@@ -31,6 +31,8 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause that a registry may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Bytes, or a sixteenth of a blob if that is more, after which the tries are counted anew.
+const MIN_GAIN: u64 = 64 << 10;
 /// Where Docker's registry really is.
 const DOCKER_HOST: &str = "registry-1.docker.io";
 
@@ -351,8 +353,8 @@ impl Registry {
         loop {
             let before = blob.length()?;
             let Err(failed) = self.fetch_once(&url, size, blob).await else { return Ok(()) };
-            if blob.length()? > before {
-                // It gets on.
+            // It gets on. A registry that gives a little each time is given up all the same.
+            if blob.length()? > before.saturating_add((size / 16).max(MIN_GAIN)) {
                 tried = 0;
             }
             self.pause(&mut tried, failed).await?;
