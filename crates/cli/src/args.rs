@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Diff(commands::snapshot::DiffArgs),
     Template(commands::template::TemplateArgs),
     Pool(commands::pool::PoolArgs),
+    Image(commands::image::ImageArgs),
     Top(commands::top::TopArgs),
     Keys(commands::keys::KeysArgs),
     Doctor(commands::doctor::DoctorArgs),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use hothouse_domain::{ErrorCode, Invalid, InvalidId, Problem};
-use hothouse_sandbox::{NodeStartError, SandboxError};
+use hothouse_sandbox::{ImageError, NodeStartError, SandboxError};
 use serde::Serialize;
 
 /// The exit status of a command that failed by itself.
@@ -150,6 +150,12 @@ impl From<Invalid> for Failure {
 impl From<InvalidId> for Failure {
     fn from(invalid: InvalidId) -> Self {
         Self::usage("id", invalid.to_string())
+    }
+}
+
+impl From<ImageError> for Failure {
+    fn from(error: ImageError) -> Self {
+        error.problem().into()
     }
 }
 

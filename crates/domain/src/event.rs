@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::ending::Ending;
 use crate::id::{GroupId, PoolName, SandboxId, SnapshotId, TenantName};
-use crate::sandbox::{FrozenBy, ImageRef};
+use crate::image::ImageRef;
+use crate::sandbox::FrozenBy;
 
 /// Something that happened to a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

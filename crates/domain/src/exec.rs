@@ -91,11 +91,7 @@ impl ExecSpec {
         if let Some(cwd) = &self.cwd {
             check_path("cwd", cwd)?;
         }
-        if let Some(user) = &self.user
-            && (user.is_empty() || user.len() > 128 || user.contains('\0'))
-        {
-            return Err(Invalid::new("user", "is not a user; use a name or number, or user:group"));
-        }
+        check_user(self.user.as_deref())?;
         check_seconds("timeout_s", self.timeout_s, 0.001, MAX_TIMEOUT_S)?;
         check_seconds("grace_s", self.grace_s, 0.0, 3600.0)?;
         if let Some(limit) = self.output_limit_bytes
@@ -125,6 +121,16 @@ fn check_argv(argv: &[String]) -> Result<(), Invalid> {
         return Err(Invalid::new("argv", format!("has {bytes} bytes; at most {MAX_ARGV_BYTES}")));
     }
     Ok(())
+}
+
+/// Checks a user of the sandbox.
+pub(crate) fn check_user(user: Option<&str>) -> Result<(), Invalid> {
+    match user {
+        Some(user) if user.is_empty() || user.len() > 128 || user.contains('\0') => {
+            Err(Invalid::new("user", "is not a user; use a name or number, or user:group"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(crate) fn check_text(field: &str, text: &str) -> Result<(), Invalid> {

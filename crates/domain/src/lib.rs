@@ -13,6 +13,8 @@ pub mod exec;
 pub mod files;
 pub mod group;
 pub mod id;
+pub mod image;
+pub mod image_name;
 pub mod lease;
 pub mod pool;
 pub mod problem;
@@ -37,11 +39,13 @@ pub use id::{
     ContextId, ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
     TenantName,
 };
+pub use image::{ImageInfo, ImageProgress, ImageRef, PullPolicy, PullSpec};
+pub use image_name::{ImageId, ImageName};
 pub use lease::{Lease, Reclaim};
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};
 pub use problem::{ErrorCode, Invalid, Problem};
 pub use resources::{ResourceChange, Resources};
-pub use sandbox::{FrozenBy, ImageRef, Network, SandboxInfo, SandboxPhase, SandboxSpec};
+pub use sandbox::{FrozenBy, Network, SandboxInfo, SandboxPhase, SandboxSpec};
 pub use secret::Secret;
 pub use signal::Signal;
 pub use snapshot::{

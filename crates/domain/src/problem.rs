@@ -86,7 +86,7 @@ pub enum ErrorCode {
     FileNotFound,
     /// The file system in the sandbox refused, e.g. not a directory, is a directory, not empty, permission.
     FileRefused,
-    /// The sandbox's disk limit (bytes or files) is used up.
+    /// The sandbox's disk limit (bytes or files) or the room for images is used up.
     NoSpace,
     /// The patch does not fit the files; nothing was changed.
     PatchRejected,
@@ -114,6 +114,12 @@ pub enum ErrorCode {
     SandboxRestored,
     /// The image is not known, not readable or not safe.
     ImageInvalid,
+    /// No image of the store has this name or id.
+    ImageNotFound,
+    /// Sandboxes are made from the image.
+    ImageInUse,
+    /// The registry or the daemon cannot be reached, or does not give the image.
+    ImageUnavailable,
     /// A command of the template's setup failed.
     SetupFailed,
     /// The backend cannot make the sandbox.
@@ -145,6 +151,7 @@ impl ErrorCode {
             | Self::PoolNotFound
             | Self::GroupNotFound
             | Self::SnapshotNotFound
+            | Self::ImageNotFound
             | Self::FileNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::SandboxExists
@@ -163,6 +170,7 @@ impl ErrorCode {
             | Self::PoolInUse
             | Self::PoolDraining
             | Self::GroupExists
+            | Self::ImageInUse
             | Self::IdempotencyConflict
             | Self::FileRefused
             | Self::PatchRejected => 409,
@@ -172,6 +180,7 @@ impl ErrorCode {
             Self::RateLimited | Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
             Self::SetupFailed | Self::CreateFailed | Self::Internal => 500,
             Self::Unsupported => 501,
+            Self::ImageUnavailable => 502,
             Self::ShuttingDown => 503,
             Self::TimedOut => 504,
             Self::NoSpace => 507,
@@ -226,6 +235,9 @@ impl ErrorCode {
             Self::SnapshotInUse => "snapshot_in_use",
             Self::SandboxRestored => "sandbox_restored",
             Self::ImageInvalid => "image_invalid",
+            Self::ImageNotFound => "image_not_found",
+            Self::ImageInUse => "image_in_use",
+            Self::ImageUnavailable => "image_unavailable",
             Self::SetupFailed => "setup_failed",
             Self::CreateFailed => "create_failed",
             Self::Unsupported => "unsupported",

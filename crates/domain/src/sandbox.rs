@@ -1,17 +1,15 @@
 //! A sandbox: what it is made from, and the states it passes through.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::capability::Capabilities;
 use crate::capacity::{Amounts, check_needs};
-use crate::id::{GroupId, SandboxId, SnapshotId, TenantName, check_name};
+use crate::exec::check_user;
+use crate::id::{GroupId, SandboxId, TenantName, check_name};
+use crate::image::{ImageRef, PullPolicy};
 use crate::lease::Lease;
 use crate::pool::PoolPlace;
 use crate::problem::Invalid;
@@ -26,80 +24,6 @@ pub const MAX_ENV: usize = 1024;
 pub const MAX_ENV_VALUE: usize = 96 << 10;
 /// The longest path, in bytes.
 pub const MAX_PATH: usize = 4095;
-
-/// Where the root file system comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum ImageRef {
-    /// `host`: a view of this machine's own `/usr`, `/bin`, `/lib*` and a curated `/etc`; nothing to download.
-    #[default]
-    Host,
-    /// `dir:/path`: a plain root file system in a directory of the node. It is only ever read.
-    Directory(String),
-    /// `snapshot:ID`: the files of another sandbox, as they were when the snapshot was taken.
-    Snapshot(SnapshotId),
-}
-
-impl PartialSchema for ImageRef {
-    fn schema() -> RefOr<Schema> {
-        let text =
-            ObjectBuilder::new().schema_type(Type::String).pattern(Some("^(host|dir:/.*|snapshot:.+)$"));
-        text.description(Some(
-            "Where the root file system comes from: `host`, `dir:/absolute/path` or `snapshot:ID`.",
-        ))
-        .build()
-        .into()
-    }
-}
-
-impl ToSchema for ImageRef {}
-
-impl TryFrom<String> for ImageRef {
-    type Error = Invalid;
-    fn try_from(text: String) -> Result<Self, Invalid> {
-        if text == "host" {
-            return Ok(Self::Host);
-        }
-        if let Some(id) = text.strip_prefix("snapshot:") {
-            let id =
-                id.parse().map_err(|e| Invalid::new("image", format!("snapshot: needs an id, which {e}")))?;
-            return Ok(Self::Snapshot(id));
-        }
-        match text.strip_prefix("dir:") {
-            Some(path) if path.starts_with('/') && path.len() <= MAX_PATH && !path.contains('\0') => {
-                Ok(Self::Directory(path.to_owned()))
-            }
-            Some(_) => Err(Invalid::new("image", "dir: needs an absolute path, e.g. dir:/srv/rootfs")),
-            None => Err(Invalid::new(
-                "image",
-                format!("{text:?} is not known; use host, dir:/absolute/path or snapshot:ID"),
-            )),
-        }
-    }
-}
-
-impl FromStr for ImageRef {
-    type Err = Invalid;
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl From<ImageRef> for String {
-    fn from(image: ImageRef) -> String {
-        image.to_string()
-    }
-}
-
-impl fmt::Display for ImageRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host => f.write_str("host"),
-            Self::Directory(path) => write!(f, "dir:{path}"),
-            Self::Snapshot(id) => write!(f, "snapshot:{id}"),
-        }
-    }
-}
 
 /// What the sandbox reaches over the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -119,18 +43,24 @@ pub struct SandboxSpec {
     pub id: Option<SandboxId>,
     /// The root file system.
     pub image: ImageRef,
+    /// Whether the image is fetched when the node does not have it.
+    #[serde(skip_serializing_if = "PullPolicy::is_missing")]
+    pub pull: PullPolicy,
     /// The limits.
     pub resources: Resources,
     /// What it reaches over the network.
     pub network: Network,
-    /// Environment of every exec; an exec's own `env` wins.
+    /// Environment of every exec, above the image's; an exec's own `env` wins.
     pub env: BTreeMap<String, String>,
     /// Values for execs that ask for them by name; no other process gets them, and nothing shows them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
-    /// Working directory of every exec that names none; absolute. Default `/workspace`, made when absent.
+    /// Working directory of every exec that names none; absolute. Default is the image's, or else `/workspace`; made when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// User of every exec that names none, `user` or `user:group`. Default is the image's, or else root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Free names for finding it again.
     pub labels: BTreeMap<String, String>,
     /// When it ends without being deleted.
@@ -159,6 +89,7 @@ impl SandboxSpec {
         if let Some(workdir) = &self.workdir {
             check_path("workdir", workdir)?;
         }
+        check_user(self.user.as_deref())?;
         check_labels(&self.labels)
     }
 }

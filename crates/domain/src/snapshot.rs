@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{SandboxId, SnapshotId, TenantName};
+use crate::image::ImageRef;
 use crate::pool::ClaimSpec;
 use crate::problem::Invalid;
-use crate::sandbox::{ImageRef, check_labels};
+use crate::sandbox::check_labels;
 
 /// What becomes of the sandbox of which a snapshot was taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

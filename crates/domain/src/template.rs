@@ -8,10 +8,11 @@ use utoipa::ToSchema;
 use crate::capacity::Amounts;
 use crate::exec::check_text;
 use crate::id::TemplateName;
+use crate::image::{ImageRef, PullPolicy};
 use crate::lease::Lease;
 use crate::problem::Invalid;
 use crate::resources::Resources;
-use crate::sandbox::{ImageRef, Network, SandboxSpec};
+use crate::sandbox::{Network, SandboxSpec};
 
 /// The most commands of a setup.
 pub const MAX_SETUP: usize = 64;
@@ -22,6 +23,9 @@ pub const MAX_SETUP: usize = 64;
 pub struct TemplateSpec {
     /// The root file system.
     pub image: ImageRef,
+    /// Whether the image is fetched when the node does not have it.
+    #[serde(skip_serializing_if = "PullPolicy::is_missing")]
+    pub pull: PullPolicy,
     /// Limits.
     pub resources: Resources,
     /// The network.
@@ -31,6 +35,9 @@ pub struct TemplateSpec {
     /// Working directory of execs that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// User of execs that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Command lines for `/bin/sh -c` that run in every sandbox, one after the other, before it is ready; all of them have to
     /// exit with 0, each within 600 s. At most 64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -67,9 +74,10 @@ impl TemplateSpec {
     /// A sandbox of this template, as it is before anybody claims it.
     #[must_use]
     pub fn sandbox(&self) -> SandboxSpec {
-        let Self { image, resources, network, env, workdir, labels, lease, needs, setup: _ } = self.clone();
-        let secrets = BTreeMap::new();
-        SandboxSpec { id: None, image, resources, network, env, secrets, workdir, labels, lease, needs }
+        let Self { image, pull, resources, network, env, workdir, user, labels, lease, needs, setup: _ } =
+            self.clone();
+        let (id, secrets) = (None, BTreeMap::new());
+        SandboxSpec { id, image, pull, resources, network, env, secrets, workdir, user, labels, lease, needs }
     }
 }
 

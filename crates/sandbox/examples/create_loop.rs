@@ -22,6 +22,7 @@ async fn main() -> anyhow::Result<()> {
         cgroup: None,
         when_orphaned: WhenOrphaned::End,
         ahead: 8,
+        images: hothouse_sandbox::ImageLimits::default(),
     };
     let backend = Arc::new(NativeBackend::start(options).await?);
     for item in &backend.capabilities().items {

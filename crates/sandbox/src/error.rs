@@ -91,6 +91,9 @@ pub enum SandboxError {
     /// The backend could not make it.
     #[error(transparent)]
     Create(#[from] CreateError),
+    /// An image cannot be had or removed.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
     /// The backend could not freeze or thaw it.
     #[error(transparent)]
     Freeze(#[from] FreezeError),
@@ -169,6 +172,7 @@ impl SandboxError {
                 GuestErrorCode::Internal => ErrorCode::Internal,
             },
             Self::Create(error) => error.code(),
+            Self::Image(error) => error.code,
             Self::Freeze(error) => error.code(),
             Self::Limit { .. } => ErrorCode::Unsupported,
             Self::Destroy(_) | Self::Remember { .. } => ErrorCode::Internal,

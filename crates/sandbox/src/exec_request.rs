@@ -59,7 +59,7 @@ pub(crate) fn exec(
         program,
         env: merged(&sandbox.env, asked(sandbox, &spec.secrets, spec.env)?),
         cwd: spec.cwd.unwrap_or_else(|| workdir(sandbox)),
-        user: spec.user,
+        user: spec.user.or_else(|| sandbox.user.clone()),
         stdin: stdin_bytes(spec.stdin, spec.stdin_encoding)?,
         stdin_open: spec.stdin_open,
         timeout_ms: spec.timeout_s.map(milliseconds),
@@ -81,7 +81,7 @@ pub(crate) fn shell_open(
         shell_id: shell_id.to_string(),
         env: merged(&sandbox.env, asked(sandbox, &spec.secrets, spec.env)?),
         cwd: spec.cwd.unwrap_or_else(|| workdir(sandbox)),
-        user: spec.user,
+        user: spec.user.or_else(|| sandbox.user.clone()),
     }))
 }
 

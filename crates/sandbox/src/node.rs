@@ -20,6 +20,7 @@ use crate::endings::{End, Ended, Endings};
 use crate::error::SandboxError;
 use crate::events::Events;
 use crate::exec_request::fresh;
+use crate::image::{ImageLimits, Images};
 use crate::lease::Owners;
 use crate::link::LinkCache;
 use crate::makings::{CreateStage, Makings};
@@ -51,6 +52,8 @@ pub struct NodeOptions {
     pub reclaim_below: u64,
     /// What becomes of the sandboxes when this process is killed.
     pub when_orphaned: WhenOrphaned,
+    /// What images may become.
+    pub images: ImageLimits,
 }
 
 /// Why a node did not start.
@@ -148,7 +151,8 @@ impl Node {
     /// # Errors
     /// [`NodeStartError`] says what this machine lacks.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeStartError> {
-        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned, .. } = options;
+        let NodeOptions { home, spawner, cgroup, max_sandboxes, capacity, when_orphaned, images, .. } =
+            options;
         let marks = Marks { floor: options.min_free_memory, reclaim_below: options.reclaim_below };
         let ahead = (max_sandboxes / 4).clamp(1, AHEAD);
         let endings = match when_orphaned {
@@ -160,7 +164,8 @@ impl Node {
             WhenOrphaned::End => Endings::in_memory(),
         };
         let backend =
-            NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead }).await?;
+            NativeBackend::start(NativeOptions { home, spawner, cgroup, when_orphaned, ahead, images })
+                .await?;
         let adopted = backend.adopt().await;
         let around = Arc::new(Surroundings {
             backend,
@@ -176,6 +181,9 @@ impl Node {
         let node = Self { inner: Arc::new(Inner { around, registry, closing }) };
         node.sweep_links();
         node.keep_memory();
+        if when_orphaned == WhenOrphaned::LiveOn {
+            node.images().sweep();
+        }
         for (id, terms) in adopted.dead {
             node.found_dead(id, terms);
         }
@@ -299,6 +307,12 @@ impl Node {
         self.inner.around.backend.capabilities()
     }
 
+    /// The images that sandboxes are made from.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        self.inner.around.backend.images()
+    }
+
     /// Makes a sandbox. When the caller gives up waiting, none is left behind.
     ///
     /// # Errors
@@ -336,7 +350,6 @@ impl Node {
             spec.validate()?;
             let id = spec.id.take().unwrap_or_else(|| fresh("sb"));
             spec.id = Some(id.clone());
-            spec.workdir = Some(crate::exec_request::workdir(&spec));
             let terms = Terms { spec, pool, claimant, leased_ms: boottime_ms(), frozen_by: None };
             let demand = terms.demand();
             let (sandbox, commands) = Sandbox::new(id.clone(), terms, Arc::clone(&self.inner.around));
@@ -491,6 +504,7 @@ impl Node {
     /// that the node had under way has ended.
     pub async fn shutdown(&self, at_shutdown: AtShutdown) {
         self.inner.closing.cancel();
+        self.images().close().await;
         let sandboxes = self.inner.registry.all();
         futures::stream::iter(sandboxes)
             .for_each_concurrent(DESTROY_AT_ONCE, |sandbox| async move {

@@ -17,11 +17,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use hothouse_domain::{SnapshotId, SnapshotInfo, TenantName};
+use hothouse_domain::{ImageId, ImageRef, SnapshotId, SnapshotInfo, TenantName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::error::SnapshotError;
+use crate::image::Pin;
 use crate::link::locked;
 
 /// Beside the directories of sandboxes; no id leads there.
@@ -53,6 +54,8 @@ struct Entry {
     place: PathBuf,
     keep: Keep,
     uses: u32,
+    /// Keeps the image of the store that it changes.
+    pinned: Option<Arc<Pin>>,
 }
 
 /// See the module.
@@ -148,7 +151,8 @@ impl SnapshotStore {
                 }
                 match read_meta(&place) {
                     Ok(meta) => {
-                        entries.insert(meta.info.id.clone(), Entry { meta, place, keep, uses: 0 });
+                        entries
+                            .insert(meta.info.id.clone(), Entry { meta, place, keep, uses: 0, pinned: None });
                     }
                     Err(error) => {
                         tracing::error!(path = %place.display(), %error, "a snapshot that cannot be read is left alone");
@@ -158,6 +162,18 @@ impl SnapshotStore {
         }
         let (discarded, to_remove) = mpsc::unbounded_channel();
         Ok((Arc::new(Self { kept, passing, entries: Mutex::new(entries), discarded }), to_remove))
+    }
+
+    /// Keeps the images that those change that there are, by what this finds.
+    pub(crate) fn pin_images(&self, find: impl Fn(&ImageId) -> Option<Arc<Pin>>) {
+        for (id, entry) in locked(&self.entries).iter_mut() {
+            if let ImageRef::Id(image) = &entry.meta.info.image {
+                entry.pinned = find(image);
+                if entry.pinned.is_none() {
+                    tracing::error!(%id, %image, "the image that a snapshot changes is gone");
+                }
+            }
+        }
     }
 
     /// Makes the directories of a new one.
@@ -199,6 +215,7 @@ impl SnapshotStore {
         self: &Arc<Self>,
         unfinished: &Unfinished,
         info: SnapshotInfo,
+        image: Option<Arc<Pin>>,
     ) -> Result<SnapshotUse, SnapshotError> {
         let failed = |source| SnapshotError::Files { path: unfinished.place.clone(), source };
         let meta = Meta { info, layers: unfinished.layers };
@@ -207,7 +224,7 @@ impl SnapshotStore {
         let place = self.directory(unfinished.keep).join(unfinished.id.as_str());
         let mut entries = locked(&self.entries);
         fs::rename(&unfinished.place, &place).map_err(failed)?;
-        let entry = Entry { meta, place, keep: unfinished.keep, uses: 1 };
+        let entry = Entry { meta, place, keep: unfinished.keep, uses: 1, pinned: image };
         entries.insert(unfinished.id.clone(), entry);
         Ok(SnapshotUse { store: Arc::clone(self), id: unfinished.id.clone() })
     }
@@ -259,10 +276,7 @@ impl SnapshotStore {
     }
 
     /// The image that it changes, and its layer for each overlay of that.
-    pub(crate) fn layers(
-        &self,
-        id: &SnapshotId,
-    ) -> Result<(hothouse_domain::ImageRef, Vec<PathBuf>), SnapshotError> {
+    pub(crate) fn layers(&self, id: &SnapshotId) -> Result<(ImageRef, Vec<PathBuf>), SnapshotError> {
         let entries = locked(&self.entries);
         let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
         let layers = (0..entry.meta.layers).map(|number| layer(&entry.place, number)).collect();
@@ -331,7 +345,7 @@ fn read_meta(place: &Path) -> io::Result<Meta> {
 
 #[cfg(test)]
 mod tests {
-    use hothouse_domain::{Holds, ImageRef};
+    use hothouse_domain::Holds;
 
     use super::*;
 
@@ -361,7 +375,7 @@ mod tests {
         let one = id("one");
         let unfinished = store.begin(&one, Keep::Kept, 2).unwrap();
         assert!(matches!(store.begin(&one, Keep::Kept, 2), Err(SnapshotError::Exists(_))));
-        let used = store.finish(&unfinished, info(&one, Some("a"))).unwrap();
+        let used = store.finish(&unfinished, info(&one, Some("a")), None).unwrap();
         drop(unfinished);
         assert_eq!(store.layers(&one).unwrap().1.len(), 2);
         assert!(matches!(store.delete(&one, None), Err(SnapshotError::InUse { sandboxes: 1, .. })));
@@ -385,7 +399,8 @@ mod tests {
         let (home, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (store, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
         let one = id("one");
-        let used = store.finish(&store.begin(&one, Keep::Passing, 1).unwrap(), info(&one, None)).unwrap();
+        let used =
+            store.finish(&store.begin(&one, Keep::Passing, 1).unwrap(), info(&one, None), None).unwrap();
         let second = store.take(&one, None).unwrap();
         assert_eq!(store.list(None), Vec::new(), "nobody asked for it by name");
         drop(used);

@@ -48,6 +48,7 @@ async fn run(cases: Vec<Case>) {
         capacity: Default::default(),
         min_free_memory: 0,
         reclaim_below: 0,
+        images: hothouse_sandbox::ImageLimits::default(),
         when_orphaned: hothouse_sandbox::native::WhenOrphaned::End,
     })
     .await

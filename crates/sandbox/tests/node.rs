@@ -50,6 +50,7 @@ impl Home {
             capacity: Default::default(),
             min_free_memory: 0,
             reclaim_below: 0,
+            images: hothouse_sandbox::ImageLimits::default(),
             when_orphaned,
         })
         .await

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, header};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
-use hothouse_domain::{ErrorCode, TenantName};
+use hothouse_domain::{ErrorCode, ImageRef, PullPolicy, TenantName};
 use hothouse_sandbox::{Claimant, Node};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,28 @@ impl Caller {
     /// True when this caller may know of what is this claimant's. What waits in a pool is nobody's yet.
     pub(crate) fn knows(&self, claimant: &Claimant) -> bool {
         self.scope().is_none() || claimant.tenant.as_ref() == self.scope()
+    }
+
+    /// Whether this caller may have a sandbox of this image: files of the node and what a registry has are for those who
+    /// may use the node for anything.
+    pub(crate) fn check_image(&self, image: &ImageRef, pull: &mut PullPolicy) -> Result<(), Refusal> {
+        if self.scope().is_none() {
+            return Ok(());
+        }
+        match image {
+            // A snapshot is looked for among the caller's own.
+            ImageRef::Host | ImageRef::Stored(_) | ImageRef::Id(_) | ImageRef::Snapshot(_) => Ok(()),
+            ImageRef::Registry(_) => {
+                *pull = PullPolicy::Never;
+                Ok(())
+            }
+            ImageRef::Directory(_) | ImageRef::Daemon(_) | ImageRef::File(_) => {
+                let detail = format!(
+                    "image {image} is a file of the node, which takes role admin; use one of the store"
+                );
+                Err(Refusal::new(ErrorCode::Forbidden, detail).about("image"))
+            }
+        }
     }
 
     /// Who this is, in the record of what it ends.
@@ -199,7 +221,7 @@ fn needs_admin(method: &Method, route: &str) -> bool {
     if route == "/metrics" {
         return true;
     }
-    let shared = route.starts_with("/v1/templates") || route.starts_with("/v1/pools");
+    let shared = ["/v1/templates", "/v1/pools", "/v1/images"].iter().any(|prefix| route.starts_with(prefix));
     shared && *method != Method::GET && !route.ends_with("/claim")
 }
 
@@ -240,6 +262,9 @@ mod tests {
     #[test_case("POST", "/v1/pools/{pool_name}/claim", false)]
     #[test_case("PUT", "/v1/pools/{pool_name}/size", true)]
     #[test_case("PUT", "/v1/templates/{template_name}", true)]
+    #[test_case("GET", "/v1/images/{image}", false)]
+    #[test_case("POST", "/v1/images/pull", true)]
+    #[test_case("DELETE", "/v1/images/{image}", true)]
     #[test_case("GET", "/metrics", true)]
     fn roles(method: &str, route: &str, admin: bool) {
         assert_eq!(needs_admin(&method.parse().unwrap(), route), admin);

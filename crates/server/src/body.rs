@@ -265,7 +265,7 @@ mod tests {
     #[test_case(r#"{"resources":{"cpus":"two"}}"#, "resources.cpus", "invalid type"; "wrong type")]
     #[test_case(r#"{"resources":{"cores":2}}"#, "resources.cores", "unknown field"; "unknown nested")]
     #[test_case(r#"{"imagee":"host"}"#, "imagee", "unknown field"; "unknown")]
-    #[test_case(r#"{"image":"docker://x"}"#, "image", "image: \"docker://x\" is not known"; "image")]
+    #[test_case(r#"{"image":"https://x"}"#, "image", "image: \"https://x\" is not known"; "image")]
     #[test_case(r#"{"id":"../etc"}"#, "id", "id has '.' at byte 0"; "id")]
     #[test_case(r#"{"env":{"A":1}}"#, "env.A", "invalid type"; "map value")]
     #[test_case(r#"{"network":"all"}"#, "network", "unknown variant"; "variant")]

@@ -45,10 +45,13 @@ pub(crate) async fn create(
     caller: Caller,
     key: IdempotencyKey,
     mut query: Query,
-    JsonBody(spec): JsonBody<GroupSpec>,
+    JsonBody(mut spec): JsonBody<GroupSpec>,
 ) -> Result<Response, Refusal> {
     let asked = key.asked(&caller, &mut query, "group", &spec)?;
     query.finish()?;
+    if let Some(sandbox) = &mut spec.sandbox {
+        caller.check_image(&sandbox.image, &mut sandbox.pull)?;
+    }
     let (info, replay) = app.fleet.create_group(spec, asked).await?;
     Ok(made(&info, &format!("/v1/groups/{}", info.id), replay))
 }

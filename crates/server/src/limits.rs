@@ -19,6 +19,8 @@ pub struct ServerLimits {
     pub file_bytes: u64,
     /// Bytes of a patch.
     pub patch_bytes: u64,
+    /// Bytes of an archive of an image.
+    pub image_bytes: u64,
     /// Bounds on an archive that is unpacked.
     pub archive: ArchiveLimits,
     /// Time for a request's head to arrive, counted from the end of the request before; ends idle connections too.
@@ -51,6 +53,7 @@ impl Default for ServerLimits {
             json_bytes: 8 << 20,
             file_bytes: 16 << 30,
             patch_bytes: 64 << 20,
+            image_bytes: 64 << 30,
             archive: ArchiveLimits::default(),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),

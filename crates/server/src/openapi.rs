@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 
 use crate::{
-    archives, changes, contexts, events, execs, files, groups, health, metrics, owners, pools, sandboxes,
-    shells, snapshots, stats, templates, terminal,
+    archives, changes, contexts, events, execs, files, groups, health, images, metrics, owners, pools,
+    sandboxes, shells, snapshots, stats, templates, terminal,
 };
 
 /// Written once, when somebody first asks.
@@ -34,6 +34,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "templates", description = "What pools make sandboxes from"),
         (name = "pools", description = "Sandboxes that are ready before anybody asks"),
         (name = "groups", description = "Sandboxes that are made together and ended together"),
+        (name = "images", description = "What sandboxes are made from"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "server", description = "The server itself"),
     ),
@@ -51,6 +52,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         templates::list, templates::put, templates::get, templates::delete,
         pools::create, pools::list, pools::get, pools::delete, pools::scale, pools::drain, pools::claim,
         groups::create, groups::list, groups::get, groups::delete,
+        images::list, images::get, images::pull, images::import, images::delete, images::prune, images::export,
         stats::of_one, stats::of_node,
         events::follow, owners::renew,
         health::capabilities, health::healthz, health::readyz, health::hello, metrics::metrics, openapi,

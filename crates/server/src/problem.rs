@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ErrorCode, Invalid, Problem};
 use hothouse_fleet::FleetError;
-use hothouse_sandbox::SandboxError;
+use hothouse_sandbox::{ImageError, SandboxError};
 
 /// The media type of problem documents.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -60,6 +60,12 @@ impl From<Invalid> for Refusal {
 
 impl From<SandboxError> for Refusal {
     fn from(error: SandboxError) -> Self {
+        Self(Box::new(error.problem()), None)
+    }
+}
+
+impl From<ImageError> for Refusal {
+    fn from(error: ImageError) -> Self {
         Self(Box::new(error.problem()), None)
     }
 }

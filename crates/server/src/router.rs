@@ -6,8 +6,8 @@ use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
 use crate::{
-    archives, changes, contexts, events, execs, files, groups, health, metrics, openapi, owners, pools,
-    problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
+    archives, changes, contexts, events, execs, files, groups, health, images, metrics, openapi, owners,
+    pools, problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -60,6 +60,12 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/snapshots/{snapshot_id}",
     "/v1/templates",
     "/v1/templates/{template_name}",
+    "/v1/images",
+    "/v1/images/pull",
+    "/v1/images/import",
+    "/v1/images/prune",
+    "/v1/images/{image}",
+    "/v1/images/{image}/archive",
     "/v1/events",
     "/v1/owners/{owner}/renew",
     "/v1/stats",
@@ -126,6 +132,12 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/pools/{pool_name}/claim", post(pools::claim))
         .route("/v1/groups", post(groups::create).get(groups::list))
         .route("/v1/groups/{group_id}", get(groups::get).delete(groups::delete))
+        .route("/v1/images", get(images::list))
+        .route("/v1/images/pull", post(images::pull))
+        .route("/v1/images/import", post(images::import))
+        .route("/v1/images/prune", post(images::prune))
+        .route("/v1/images/{image}", get(images::get).delete(images::delete))
+        .route("/v1/images/{image}/archive", get(images::export))
         .route("/v1/events", get(events::follow))
         .route("/v1/owners/{owner}/renew", post(owners::renew))
         .route("/v1/stats", get(stats::of_node))

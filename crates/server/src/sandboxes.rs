@@ -48,10 +48,11 @@ pub(crate) async fn create(
     caller: Caller,
     key: IdempotencyKey,
     mut query: Query,
-    OptionalJsonBody(spec): OptionalJsonBody<SandboxSpec>,
+    OptionalJsonBody(mut spec): OptionalJsonBody<SandboxSpec>,
 ) -> Result<Response, Refusal> {
     let asked = key.asked(&caller, &mut query, "sandbox", &spec)?;
     query.finish()?;
+    caller.check_image(&spec.image, &mut spec.pull)?;
     spec.validate()?;
     let created = app.fleet.create(spec, asked).await;
     app.metrics.create(created.as_ref().map(|_| ()).map_err(FleetError::code));

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use hothouse_domain::{
-    ContextId, ErrorCode, ExecId, GroupId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
+    ContextId, ErrorCode, ExecId, GroupId, ImageRef, OwnerName, PoolName, SandboxId, ShellId, SnapshotId,
+    TemplateName,
 };
 use hothouse_sandbox::{Sandbox, SandboxError};
 
@@ -41,6 +42,9 @@ pub(crate) struct AtOwner(pub(crate) OwnerName);
 
 /// The name of a pool in the path, which may not exist.
 pub(crate) struct AtPool(pub(crate) PoolName);
+
+/// The image that the path names, which may not exist.
+pub(crate) struct AtImage(pub(crate) ImageRef);
 
 async fn parameter<T>(parts: &mut Parts, name: &'static str) -> Result<T, Refusal>
 where
@@ -132,6 +136,13 @@ impl FromRequestParts<App> for AtPool {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "pool_name").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtImage {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        parameter(parts, "image").await.map(Self)
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct CreateArgs {
     /// Working directory of commands that name none [default: /workspace]
     #[arg(long, short = 'w', value_name = "PATH")]
     workdir: Option<String>,
+    /// User of every command in it that names none, USER[:GROUP] [default: the image's, or root]
+    #[arg(long, short = 'u', value_name = "USER")]
+    user: Option<String>,
     /// A label for finding it again (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
@@ -40,16 +43,18 @@ pub(crate) struct CreateArgs {
 
 /// Makes it.
 pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
-    let CreateArgs { id, env, workdir, label, need, json, limits, lease, server } = args;
+    let CreateArgs { id, env, workdir, user, label, need, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = SandboxSpec {
         id,
         image: limits.image.clone(),
+        pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: EnvFlag::map(env),
         secrets: BTreeMap::new(),
         workdir,
+        user,
         labels,
         lease: lease.lease(),
         needs: need.into_iter().map(|n| (n.name, n.amount)).collect(),

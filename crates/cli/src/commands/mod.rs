@@ -6,6 +6,7 @@ pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod exec;
 mod follow;
+pub(crate) mod image;
 pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod openapi;
@@ -83,6 +84,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Diff(args) => snapshot::diff(args).await,
         Command::Template(args) => template::run(args).await,
         Command::Pool(args) => pool::run(args).await,
+        Command::Image(args) => Box::pin(image::run(args)).await,
         Command::Top(args) => top::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
@@ -110,6 +112,7 @@ impl Command {
             Self::Diff(args) => args.json,
             Self::Template(args) => args.wants_json(),
             Self::Pool(args) => args.wants_json(),
+            Self::Image(args) => args.wants_json(),
             Self::Top(args) => args.json,
             Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,

@@ -106,7 +106,7 @@ async fn in_fresh(
     let limits = spec.resources.clone();
     let sandbox = place.create(spec).await?;
     let status = Box::pin(async {
-        put_files(&sandbox, files, &workdir).await?;
+        put_files(&sandbox, files).await?;
         if source.is_none() {
             console::note(&format!(
                 "A fresh sandbox: {} memory, {} cores, no network. All of it goes when you leave.",

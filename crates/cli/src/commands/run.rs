@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hothouse_domain::{ExecSpec, Lease, Network, Resources, SandboxSpec};
+use hothouse_domain::{ExecSpec, ImageRef, Lease, Network, Resources, SandboxSpec};
 
 use super::follow::{End, follow};
 use super::program::{self, Mode, ProgramFlags, flag_of};
@@ -25,8 +25,8 @@ use crate::place::{Place, SandboxHandle};
   cat data.csv | hothouse run -- sort -u
   hothouse run -t -- bash")]
 pub(crate) struct RunArgs {
-    /// The program and its arguments
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
+    /// The program and its arguments [default: what the image says]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true)]
     argv: Vec<String>,
     /// Put a file or directory into the sandbox first, by default into the working directory (repeatable)
     #[arg(long, short = 'f', value_name = "LOCAL[:PATH]", help_heading = "Sandbox")]
@@ -49,11 +49,16 @@ impl RunArgs {
 /// Runs the program; its exit status.
 pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let RunArgs { file, program, limits, place, argv } = args;
+    if argv.is_empty() && matches!(limits.image, ImageRef::Host | ImageRef::Directory(_)) {
+        return Err(Failure::usage("COMMAND", "is missing; give a program, e.g. hothouse run -- python3 -V"));
+    }
     let task = OneShot {
         sandbox: sandbox_spec(&limits, program.workdir())?,
         mode: program.mode()?,
         files: file,
-        exec: program.spec(argv)?,
+        what: if argv.is_empty() { What::OfImage } else { What::Given },
+        // The image's own is put in its place once it is known.
+        exec: program.spec(if argv.is_empty() { vec!["true".to_owned()] } else { argv })?,
     };
     task.run_at(&place).await
 }
@@ -63,17 +68,28 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
     let spec = SandboxSpec {
         id: None,
         image: limits.image.clone(),
+        pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
         workdir: workdir.map(str::to_owned),
+        user: None,
         labels: BTreeMap::new(),
         lease: Lease::default(),
         needs: BTreeMap::new(),
     };
     spec.validate().map_err(|invalid| Failure::usage(flag_of(&invalid.field), invalid.reason))?;
     Ok(spec)
+}
+
+/// Which program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// The one that is given.
+    Given,
+    /// What the image says.
+    OfImage,
 }
 
 /// One program in one sandbox of its own.
@@ -83,7 +99,9 @@ pub(super) struct OneShot {
     pub(super) sandbox: SandboxSpec,
     /// What is put into it first.
     pub(super) files: Vec<FileFlag>,
-    /// What runs in it.
+    /// Which program runs in it.
+    pub(super) what: What,
+    /// How it runs.
     pub(super) exec: ExecSpec,
     /// How to talk to it.
     pub(super) mode: Mode,
@@ -105,12 +123,20 @@ impl OneShot {
     }
 
     async fn run_in(self, place: &Place, interrupts: &mut Interrupts) -> Result<u8, Failure> {
-        let Self { sandbox, files, exec, mode } = self;
-        let workdir = sandbox.workdir.clone().unwrap_or_else(|| SandboxSpec::DEFAULT_WORKDIR.to_owned());
+        let Self { sandbox, files, what, mut exec, mode } = self;
+        let image = sandbox.image.clone();
         let sandbox = place.create(sandbox).await?;
         let status = Box::pin(async {
+            if what == What::OfImage {
+                let argv = place.image(&image).await?.config.argv();
+                if argv.is_empty() {
+                    let reason = "is missing, and the image names none; give a program after --";
+                    return Err(Failure::usage("COMMAND", reason));
+                }
+                exec.argv = Some(argv);
+            }
             tokio::select! {
-                done = put_files(&sandbox, files, &workdir) => done?,
+                done = put_files(&sandbox, files) => done?,
                 signal = interrupts.next() => return Ok(status_of_signal(signal)),
             }
             run_program(&sandbox, exec, mode, interrupts).await
@@ -125,11 +151,13 @@ impl OneShot {
     }
 }
 
-pub(super) async fn put_files(
-    sandbox: &SandboxHandle,
-    files: Vec<FileFlag>,
-    workdir: &str,
-) -> Result<(), Failure> {
+pub(super) async fn put_files(sandbox: &SandboxHandle, files: Vec<FileFlag>) -> Result<(), Failure> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    // The image may have had a word in it.
+    let workdir = sandbox.info().await?.spec.workdir;
+    let workdir = workdir.as_deref().unwrap_or(SandboxSpec::DEFAULT_WORKDIR);
     for file in files {
         let target = file
             .target(workdir)

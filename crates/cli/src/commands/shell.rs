@@ -4,7 +4,7 @@ use hothouse_domain::{ExecSpec, SandboxId, SandboxSpec};
 
 use super::follow::{End, follow};
 use super::program::{Mode, StandardInput};
-use super::run::{OneShot, finish, sandbox_spec};
+use super::run::{OneShot, What, finish, sandbox_spec};
 use super::{needs_server, table, terminal};
 use crate::console;
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ pub(crate) async fn run(args: ShellArgs) -> Result<u8, Failure> {
         if mode == Mode::Terminal {
             greet(&sandbox);
         }
-        return OneShot { sandbox, files: file, exec, mode }.run_at(&place).await;
+        return OneShot { sandbox, files: file, what: What::Given, exec, mode }.run_at(&place).await;
     };
     let sandbox = ApiClient::new(place.url().unwrap_or(ApiClient::DEFAULT_URL))?.sandbox(id);
     let mut interrupts = Interrupts::listen()?;

@@ -37,6 +37,9 @@ struct SetArgs {
     /// Working directory of commands that name none [default: /workspace]
     #[arg(long, short = 'w', value_name = "PATH")]
     workdir: Option<String>,
+    /// User of every command in it that names none, USER[:GROUP] [default: the image's, or root]
+    #[arg(long, short = 'u', value_name = "USER")]
+    user: Option<String>,
     /// A command line that has run in every sandbox before it is ready (repeatable)
     #[arg(long, value_name = "COMMAND")]
     setup: Vec<String>,
@@ -102,14 +105,16 @@ pub(crate) async fn run(args: TemplateArgs) -> Result<u8, Failure> {
 }
 
 async fn set(args: SetArgs) -> Result<(), Failure> {
-    let SetArgs { name, env, workdir, label, need, setup, json, limits, lease, server } = args;
+    let SetArgs { name, env, workdir, user, label, need, setup, json, limits, lease, server } = args;
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = TemplateSpec {
         image: limits.image.clone(),
+        pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,
         env: EnvFlag::map(env),
         workdir,
+        user,
         setup,
         labels,
         lease: lease.lease(),

@@ -1,6 +1,6 @@
 //! What a sandbox is made from and what it may use.
 
-use hothouse_domain::{ImageRef, Resources};
+use hothouse_domain::{ImageRef, PullPolicy, Resources};
 
 use super::values::size;
 
@@ -8,9 +8,13 @@ use super::values::size;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Sandbox")]
 pub(crate) struct LimitFlags {
-    /// Root file system: `host` (a view of this machine's own programs) or `dir:/absolute/path`
+    /// Root file system: `host` (a view of this machine's own programs), `NAME[:TAG]` of the store, `docker://NAME[:TAG]`,
+    /// `docker-archive:/path`, `oci:/path`, `dir:/path` …
     #[arg(long, value_name = "IMAGE", default_value = "host")]
     pub(crate) image: ImageRef,
+    /// Whether the image is fetched: missing, always or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: PullPolicy,
     /// Memory, files that it writes included, e.g. 512M, 2G [default: 512M]
     #[arg(long, short = 'm', value_name = "SIZE", value_parser = memory, allow_hyphen_values = true)]
     memory: Option<u64>,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use hothouse_domain::capacity::Amounts;
-use hothouse_sandbox::NodeOptions;
 use hothouse_sandbox::native::WhenOrphaned;
+use hothouse_sandbox::{ImageLimits, NodeOptions};
 
+use super::values::size;
 use crate::failure::Failure;
 
 /// The server of commands that need one.
@@ -27,6 +28,9 @@ pub(crate) struct NodeFlags {
     /// cgroup to work under, relative to each hierarchy's mount [default: hothouse for root, else what is delegated]
     #[arg(long, value_name = "NAME", env = "HOTHOUSE_CGROUP", hide_env_values = true)]
     cgroup: Option<String>,
+    /// Room for images; those that were used longest ago go first, e.g. 50G [default: 128G]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "HOTHOUSE_IMAGE_SPACE", hide_env_values = true)]
+    image_space: Option<u64>,
 }
 
 /// The place of commands that work with and without a server.
@@ -56,6 +60,12 @@ impl PlaceFlags {
 }
 
 impl NodeFlags {
+    /// What images may become.
+    pub(crate) fn image_limits(&self) -> ImageLimits {
+        let default = ImageLimits::default();
+        ImageLimits { max_store_bytes: self.image_space.unwrap_or(default.max_store_bytes), ..default }
+    }
+
     /// The directory that these flags name, or the default one.
     pub(crate) fn home(&self) -> Result<PathBuf, Failure> {
         if let Some(home) = self.home.as_ref().filter(|home| !home.as_os_str().is_empty()) {
@@ -85,6 +95,7 @@ impl NodeFlags {
         let spawner =
             std::env::current_exe().map_err(|e| Failure::io("finding this program's own file", &e))?;
         let cgroup = self.cgroup.clone().filter(|name| !name.is_empty());
+        let images = self.image_limits();
         Ok(NodeOptions {
             home,
             spawner,
@@ -95,6 +106,7 @@ impl NodeFlags {
             min_free_memory: 0,
             reclaim_below: 0,
             when_orphaned,
+            images,
         })
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hothouse_domain::{Capabilities, ErrorCode, Problem, SandboxId, SandboxInfo, SandboxSpec};
+use hothouse_domain::{
+    Capabilities, ErrorCode, ImageInfo, ImageRef, Problem, SandboxId, SandboxInfo, SandboxSpec,
+};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Deserialize;
@@ -170,6 +172,11 @@ impl ApiClient {
     /// Makes a sandbox.
     pub(crate) async fn create(&self, spec: &SandboxSpec) -> Result<SandboxInfo, Failure> {
         self.send_json(self.request(Method::POST, &["v1", "sandboxes"]).json(spec)).await
+    }
+
+    /// An image of the server's store.
+    pub(crate) async fn image(&self, image: &ImageRef) -> Result<ImageInfo, Failure> {
+        self.send_json(self.request(Method::GET, &["v1", "images", &image.to_string()])).await
     }
 
     /// A handle to a sandbox that is said to exist.

@@ -138,14 +138,14 @@ fn not_understood(what: &str) -> Failure {
 
 /// Cuts a flow of bytes into lines.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     buffer: BytesMut,
     /// So many bytes at its start are known to have no line end.
     searched: usize,
 }
 
 impl Lines {
-    fn put(&mut self, bytes: &[u8]) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -153,7 +153,7 @@ impl Lines {
         self.buffer.len()
     }
 
-    fn take(&mut self) -> Option<String> {
+    pub(super) fn take(&mut self) -> Option<String> {
         let Some(found) = self.buffer[self.searched..].iter().position(|&b| b == b'\n') else {
             self.searched = self.buffer.len();
             return None;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::Stream;
 use hothouse_domain::files::{FileInfo, FileWritten, FilesChanged};
-use hothouse_domain::{ErrorCode, ExecId, ExecResult, ExecSpec, ExecStatus, Problem, SandboxId};
+use hothouse_domain::{ErrorCode, ExecId, ExecResult, ExecSpec, ExecStatus, Problem, SandboxId, SandboxInfo};
 use hothouse_sandbox::sandbox::{ArchiveLimits, Content, SignalTarget, WriteOptions};
 use hothouse_sandbox::{FileReader, Node, OutputChunk, OutputName, Sandbox};
 use reqwest::{Method, RequestBuilder, header};
@@ -47,6 +47,14 @@ impl SandboxHandle {
         match self {
             Self::Here { sandbox, .. } => sandbox.id(),
             Self::There { id, .. } => id,
+        }
+    }
+
+    /// What it is and where it is in its life.
+    pub(crate) async fn info(&self) -> Result<SandboxInfo, Failure> {
+        match self {
+            Self::Here { sandbox, .. } => Ok(sandbox.info()),
+            Self::There { client, id } => client.send_json(at(client, id, Method::GET, &[])).await,
         }
     }
 

@@ -5,16 +5,18 @@ mod contexts;
 mod embedded;
 mod events;
 mod handle;
+mod images;
 mod live;
 pub(crate) mod tls;
 
 pub(crate) use client::ApiClient;
 pub(crate) use events::decode;
 pub(crate) use handle::{SandboxHandle, fresh_exec_id};
+pub(crate) use images::ImagePlace;
 pub(crate) use live::{Input, Live};
 
 use embedded::Embedded;
-use hothouse_domain::{Capabilities, SandboxSpec};
+use hothouse_domain::{Capabilities, ImageInfo, ImageRef, SandboxSpec};
 
 use crate::failure::Failure;
 use crate::flags::{PlaceFlags, ServerFlags};
@@ -61,6 +63,14 @@ impl Place {
                 let info = client.create(&spec).await?;
                 Ok(SandboxHandle::there(client.clone(), info.id))
             }
+        }
+    }
+
+    /// An image that sandboxes are made from there.
+    pub(crate) async fn image(&self, image: &ImageRef) -> Result<ImageInfo, Failure> {
+        match self {
+            Self::Embedded(embedded) => Ok(embedded.node().images().inspect(image).await?),
+            Self::Remote(client) => client.image(image).await,
         }
     }
 

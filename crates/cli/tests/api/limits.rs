@@ -45,6 +45,7 @@ impl Small {
             capacity: BTreeMap::new(),
             min_free_memory: 0,
             reclaim_below: 0,
+            images: hothouse_sandbox::ImageLimits::default(),
             when_orphaned: WhenOrphaned::End,
         };
         let node = within("a node", Box::pin(Node::start(options))).await??;

@@ -1,8 +1,9 @@
 //! `dir:/path`: a plain root file system in a directory.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{DIRECTORIES, Image};
+use super::{DIRECTORIES, Image, Layer, mount_points, path_text};
 
 /// Checks that the directory can serve as a root.
 pub(super) fn inspect(path: &str) -> Result<Image, String> {
@@ -12,17 +13,12 @@ pub(super) fn inspect(path: &str) -> Result<Image, String> {
     if !meta.is_dir() {
         return Err(format!("{path} is not a directory; unpack the root file system first"));
     }
-    // Mount points that are links would lead the mounts of a sandbox elsewhere (CVE-2025-31133).
-    for name in ["proc", "dev", "sys", "tmp", "workspace"] {
-        if let Ok(meta) = std::fs::symlink_metadata(root.join(name))
-            && !meta.is_dir()
-        {
-            return Err(format!("/{name} in {path} is not a plain directory, which is unsafe; remove it"));
-        }
-    }
+    mount_points::check(&[root.to_owned()])?;
     Ok(Image {
-        overlays: vec![("/".to_owned(), vec![path.to_owned()])],
+        overlays: vec![("/".to_owned(), vec![Layer::whole(path_text(root)?)])],
         directories: DIRECTORIES.map(str::to_owned).to_vec(),
+        config: Arc::default(),
+        pin: None,
     })
 }
 

@@ -8,8 +8,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{DIRECTORIES, Image, skeleton};
+use super::{DIRECTORIES, Image, Layer, path_text, skeleton};
 
 /// Raise when what is made here changes.
 const GENERATION: u32 = 1;
@@ -114,32 +115,26 @@ pub(super) fn prepare(images: &Path, idmapped: bool) -> io::Result<Image> {
             other => other?,
         }
     }
-    let mut overlays = vec![("/".to_owned(), vec![path_text(&root)?])];
+    let mut overlays = vec![("/".to_owned(), vec![layer(&root)?])];
     for name in FROM_MACHINE {
         let source = Path::new("/").join(name);
         if !fs::symlink_metadata(&source).is_ok_and(|meta| meta.is_dir()) {
             continue;
         }
-        let mut layers = vec![path_text(&source)?];
+        let mut layers = vec![layer(&source)?];
         if !idmapped {
             let directories = images.join(format!("host-{GENERATION}-directories-{name}"));
             skeleton::copy(&source, &directories)?;
-            layers.insert(0, path_text(&directories)?);
+            layers.insert(0, layer(&directories)?);
         }
-        overlays.push((path_text(&source)?, layers));
+        overlays.push((format!("/{name}"), layers));
     }
-    Ok(Image { overlays, directories: DIRECTORIES.map(str::to_owned).to_vec() })
+    let directories = DIRECTORIES.map(str::to_owned).to_vec();
+    Ok(Image { overlays, directories, config: Arc::default(), pin: None })
 }
 
-pub(super) fn path_text(path: &Path) -> io::Result<String> {
-    // A colon separates layers in the options of a mount.
-    match path.to_str() {
-        Some(text) if !text.contains([':', ',', '\\']) => Ok(text.to_owned()),
-        Some(_) | None => Err(io::Error::other(format!(
-            "{} has a colon, comma, backslash or bytes that are not UTF-8; choose another home",
-            path.display()
-        ))),
-    }
+fn layer(path: &Path) -> io::Result<Layer> {
+    path_text(path).map(Layer::whole).map_err(io::Error::other)
 }
 
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hothouse_domain::image::ImageConfig;
 use hothouse_domain::{Capabilities, SandboxId, SandboxSpec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,12 +20,14 @@ use tokio::sync::{oneshot, watch};
 use super::cgroup::Layout;
 use super::running::Origin;
 use super::state::{State, StateDirectory, boot};
-use super::wire::{Abilities, Body, CreateOrder, Limits, MAX_PACKET, Order, Overlay, Report, Ticket};
+use super::wire::{
+    Abilities, Body, CreateOrder, Limits, MAX_PACKET, Order, Overlay, OverlayLayer, Report, Ticket,
+};
 use super::{
     CreateError, NativeOptions, NativeStartError, Running, SpawnerArguments, WhenOrphaned, capabilities,
     packet, process,
 };
-use crate::image::{Image, ImageStore};
+use crate::image::{Image, ImageStore, Images};
 use crate::makings::{CreateStage, Making, Makings};
 use crate::snapshot::SnapshotStore;
 use crate::terms::Terms;
@@ -56,6 +59,8 @@ pub struct NativeBackend {
     pub(super) images: ImageStore,
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) makings: Makings,
+    /// Whether sandboxes have more than one user.
+    has_users: bool,
     /// Held as long as the backend lives: a home has one.
     _lock: std::fs::File,
     /// Ends with the backend.
@@ -86,7 +91,7 @@ struct Spawner {
     socket: AsyncFd<OwnedFd>,
     next: AtomicU64,
     waiting: Mutex<HashMap<Ticket, oneshot::Sender<Report>>>,
-    layers: tokio::sync::Mutex<HashMap<String, u32>>,
+    trees: tokio::sync::Mutex<HashMap<String, u32>>,
     process: tokio::sync::Mutex<tokio::process::Child>,
     pid: u32,
 }
@@ -116,7 +121,7 @@ impl Spawner {
             socket,
             next: AtomicU64::new(first_ticket()),
             waiting: Mutex::default(),
-            layers: tokio::sync::Mutex::default(),
+            trees: tokio::sync::Mutex::default(),
             process: tokio::sync::Mutex::new(process),
         };
         let hello = tokio::time::timeout(START_PATIENCE, spawner.receive(&mut vec![0; MAX_PACKET])).await;
@@ -167,24 +172,24 @@ impl Spawner {
         }
     }
 
-    /// No sandbox will be made of this layer any more.
+    /// No sandbox will be made of this tree any more.
     async fn forget_layer(&self, path: &str) -> io::Result<()> {
-        match self.layers.lock().await.remove(path) {
+        match self.trees.lock().await.remove(path) {
             Some(layer) => self.send(&Order::Unregister { layer }, None).await,
             None => Ok(()),
         }
     }
 
-    /// The number of a layer, which is registered the first time.
-    async fn layer(&self, path: &str) -> Result<u32, String> {
-        let mut layers = self.layers.lock().await;
-        if let Some(&layer) = layers.get(path) {
+    /// The number of a tree of layers, which is registered the first time.
+    async fn tree(&self, path: &str) -> Result<u32, String> {
+        let mut trees = self.trees.lock().await;
+        if let Some(&layer) = trees.get(path) {
             return Ok(layer);
         }
         let path = path.to_owned();
         match self.ask(|ticket| Order::Register { ticket, path: path.clone() }, None).await? {
             Report::Registered { layer, .. } => {
-                layers.insert(path, layer);
+                trees.insert(path, layer);
                 Ok(layer)
             }
             other => Err(format!("the spawner answered {other:?}")),
@@ -441,8 +446,9 @@ impl NativeBackend {
         let spawner = Arc::new(spawner);
         inner.spawner.send_replace(Some(Arc::clone(&spawner)));
         let capabilities = capabilities::describe(&abilities, &inner.groups.reclaims());
-        let idmapped = abilities.idmap.is_ok();
-        let images = tokio::task::spawn_blocking(move || ImageStore::open(&home, idmapped))
+        let has_users = abilities.uid_range.is_ok();
+        let (idmapped, limits) = (abilities.idmap.is_ok(), inner.options.images);
+        let images = tokio::task::spawn_blocking(move || ImageStore::open(&home, idmapped, limits))
             .await
             .map_err(|e| NativeStartError(format!("preparing images: {e}")))?
             .map_err(|e| NativeStartError(format!("preparing images: {e}")))?;
@@ -451,9 +457,11 @@ impl NativeBackend {
         let mut listener = tokio::task::JoinSet::new();
         listener.spawn(Arc::clone(&inner).listen(spawner));
         listener.spawn(Arc::clone(&inner).remove_discarded(discarded));
+        snapshots.pin_images(|id| images.images().pin(id));
         let makings = Makings::new();
-        let backend =
-            Self { inner, capabilities, images, snapshots, makings, _lock: lock, _listener: listener };
+        let _lock = lock;
+        let _listener = listener;
+        let backend = Self { inner, capabilities, images, snapshots, makings, has_users, _lock, _listener };
         // A job's own backend makes its first sandbox in a moment and hears the same then.
         if backend.inner.options.when_orphaned == WhenOrphaned::LiveOn {
             let tried = backend.try_out().await;
@@ -487,8 +495,9 @@ impl NativeBackend {
             .parse()
             .map_err(|e| CreateError::Unsupported(format!("naming the trial: {e}")))?;
         // Not counted: nobody has asked for it.
-        let (makings, terms) = (Makings::new(), Terms::default());
-        let running = self.make(&id, &terms, &mut makings.begin(&id, &terms)).await?;
+        let (makings, mut terms) = (Makings::new(), Terms::default());
+        let image = self.image(&mut terms.spec).await?;
+        let running = self.create_on(&id, &terms, &image, &mut makings.begin(&id, &terms)).await?;
         let undone = running.destroy().await;
         undone.map_err(|e| CreateError::Step {
             id,
@@ -513,30 +522,63 @@ impl NativeBackend {
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
     pub async fn create(&self, id: &SandboxId, spec: &SandboxSpec) -> Result<Running, CreateError> {
-        self.create_on(id, &Terms { spec: spec.clone(), ..Terms::default() }).await
+        let mut terms = Terms { spec: spec.clone(), ..Terms::default() };
+        let mut making = self.makings.begin(id, &terms);
+        let made = async {
+            let image = self.image(&mut terms.spec).await?;
+            self.create_on(id, &terms, &image, &mut making).await
+        };
+        let made = made.await;
+        making.ended(made.as_ref().map(drop).map_err(CreateError::code));
+        made
+    }
+
+    /// The image that a sandbox is to be made from; what the spec leaves open is as the image has it.
+    ///
+    /// # Errors
+    /// [`CreateError`]: it cannot be had or used.
+    pub(crate) async fn image(&self, spec: &mut SandboxSpec) -> Result<Image, CreateError> {
+        let image = self.images.resolve(spec, &self.snapshots).await?;
+        let ImageConfig { env, workdir, user, .. } = &*image.config;
+        for (name, value) in env {
+            spec.env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        if spec.workdir.is_none() {
+            spec.workdir = workdir.clone().filter(|path| path.starts_with('/'));
+        }
+        spec.workdir = Some(crate::exec_request::workdir(spec));
+        // Where there is one user, all the image's users are that one.
+        if spec.user.is_none() && self.has_users {
+            spec.user.clone_from(user);
+        }
+        spec.validate().map_err(|invalid| CreateError::Image {
+            image: spec.image.to_string(),
+            reason: format!("its configuration cannot be used: {invalid}"),
+        })?;
+        Ok(image)
+    }
+
+    /// The images of this node.
+    #[must_use]
+    pub fn images(&self) -> &Images {
+        self.images.images()
     }
 
     /// [`create`](Self::create) on these terms, which are remembered with it.
     ///
     /// # Errors
     /// [`CreateError`]; nothing is left behind then.
-    pub async fn create_on(&self, id: &SandboxId, terms: &Terms) -> Result<Running, CreateError> {
-        let mut making = self.makings.begin(id, terms);
-        let made = self.make(id, terms, &mut making).await;
-        making.ended(made.as_ref().map(drop).map_err(CreateError::code));
-        made
-    }
-
-    async fn make(
+    pub(crate) async fn create_on(
         &self,
         id: &SandboxId,
         terms: &Terms,
+        image: &Image,
         making: &mut Making<'_>,
     ) -> Result<Running, CreateError> {
         let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
-        let made = self.make_body(id, spec, making, || inner.directory.make(id)).await;
+        let made = self.make_body(id, spec, image, making, || inner.directory.make(id)).await;
         let body = made.map_err(|error| self.give_up(id, error))?;
         let death = inner.remember(&body);
         let running = Running {
@@ -546,6 +588,7 @@ impl NativeBackend {
             created_at: jiff::Timestamp::now(),
             origin: Origin::Made,
             death,
+            pin: image.pin.clone(),
         };
         if inner.remembers()
             && let Err(e) = inner.directory.save(id, &running.state(terms.clone()))
@@ -564,14 +607,14 @@ impl NativeBackend {
         &self,
         id: &SandboxId,
         spec: &SandboxSpec,
+        image: &Image,
         making: &mut Making<'_>,
         listener: impl FnOnce() -> io::Result<OwnedFd>,
     ) -> Result<Body, CreateError> {
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
-        let image = self.images.resolve(&spec.image, &self.snapshots)?;
         let spawner = self.inner.spawner().await.map_err(|reason| step("reaching the spawner", reason))?;
-        let order = self.order(id, spec, &image, &spawner).await?;
+        let order = self.order(id, spec, image, &spawner).await?;
         making.enter(CreateStage::Directory);
         let listener = listener().map_err(|e| step("making its directory", e.to_string()))?;
         making.enter(CreateStage::Handover);
@@ -597,13 +640,13 @@ impl NativeBackend {
         spawner: &Spawner,
     ) -> Result<CreateOrder, CreateError> {
         let mut overlays = Vec::with_capacity(image.overlays.len());
-        for (target, paths) in &image.overlays {
-            let mut layers = Vec::with_capacity(paths.len());
-            for path in paths {
-                let layer = spawner.layer(path).await;
-                layers.push(
-                    layer.map_err(|reason| CreateError::Image { image: spec.image.to_string(), reason })?,
-                );
+        for (target, all) in &image.overlays {
+            let mut layers = Vec::with_capacity(all.len());
+            for layer in all {
+                let tree = spawner.tree(&layer.tree).await;
+                let tree =
+                    tree.map_err(|reason| CreateError::Image { image: spec.image.to_string(), reason })?;
+                layers.push(OverlayLayer { tree, below: layer.below.clone() });
             }
             overlays.push(Overlay { target: target.clone(), layers });
         }
@@ -645,8 +688,9 @@ impl NativeBackend {
             }
             let death = inner.remember(&state.body);
             let (backend, origin) = (Arc::clone(inner), Origin::Adopted);
-            let State { terms, created_at, body, .. } = state;
-            adopted.alive.push((Running { backend, id, body, created_at, origin, death }, terms));
+            let State { terms, created_at, body, image_id, .. } = state;
+            let pin = image_id.and_then(|id| self.images().pin(&id));
+            adopted.alive.push((Running { backend, id, body, created_at, origin, death, pin }, terms));
         }
         for place in inner.directory.all_beside().unwrap_or_default() {
             self.sweep_beside(&place).await;

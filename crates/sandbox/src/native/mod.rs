@@ -32,6 +32,8 @@ pub(crate) use self::running::GroupMemory;
 pub use self::running::Running;
 pub use self::spawner::spawner_main;
 
+use crate::image::{ImageError, ImageLimits};
+
 /// The hidden subcommand by which a program that embeds the node runs the spawner: `PROGRAM spawner …`.
 pub const SPAWNER_COMMAND: &str = "spawner";
 
@@ -60,6 +62,8 @@ pub struct NativeOptions {
     /// For so many sandboxes to come, networks and control groups are kept ready. 8 feed a busy server; what makes one
     /// sandbox and ends needs 1.
     pub ahead: usize,
+    /// What images may become.
+    pub images: ImageLimits,
 }
 
 /// What the spawner is started with.
@@ -122,6 +126,9 @@ pub enum CreateError {
         /// Why.
         reason: String,
     },
+    /// The image cannot be had.
+    #[error(transparent)]
+    NoImage(#[from] ImageError),
     /// A step failed.
     #[error("making sandbox {id}: {step}: {reason}")]
     Step {
@@ -143,6 +150,7 @@ impl CreateError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Image { .. } => ErrorCode::ImageInvalid,
+            Self::NoImage(error) => error.code,
             Self::Step { .. } => ErrorCode::CreateFailed,
             Self::Unsupported(_) => ErrorCode::Unsupported,
         }

@@ -15,6 +15,7 @@ use super::cgroup::{Controller, Frozen, GroupUsage};
 use super::state::State;
 use super::wire::{Body, Limits, Order, Report};
 use super::{DestroyError, FreezeError, process, state};
+use crate::image::Pin;
 use crate::terms::Terms;
 
 /// How long the kernel may take to stop every process of a sandbox.
@@ -40,6 +41,8 @@ pub struct Running {
     pub(super) created_at: jiff::Timestamp,
     pub(super) origin: Origin,
     pub(super) death: watch::Sender<Option<String>>,
+    /// Keeps its image from being removed.
+    pub(super) pin: Option<Arc<Pin>>,
 }
 
 /// The memory of a sandbox; where the sandbox has ended, of whichever has its control group now.
@@ -84,7 +87,8 @@ impl Running {
     /// What is written down of it.
     pub(super) fn state(&self, terms: Terms) -> State {
         let (boot, body) = (self.backend.boot.clone(), self.body.clone());
-        State { boot, terms, created_at: self.created_at, body }
+        let image_id = self.pin.as_ref().map(|pin| pin.id().clone());
+        State { boot, terms, created_at: self.created_at, body, image_id }
     }
 
     /// Remembers other terms than it was made with. After a failure the old ones are remembered.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hothouse_domain::{ImageRef, SnapshotId};
+use hothouse_domain::{ImageRef, PullPolicy, SandboxSpec, SnapshotId};
 use tokio::sync::mpsc;
 
 use super::backend::{Inner, NativeBackend};
@@ -12,6 +12,7 @@ use super::running::{Origin, Running};
 use super::wire::{CopyOrder, Order, Report};
 use super::{CreateError, DestroyError};
 use crate::error::SnapshotError;
+use crate::image::{Layer, Pin};
 use crate::snapshot::diff::Changed;
 use crate::snapshot::{SnapshotStore, Unfinished};
 use crate::terms::Terms;
@@ -44,6 +45,11 @@ impl Inner {
 }
 
 impl Running {
+    /// The image of the store that it is made of.
+    pub(crate) fn pin(&self) -> Option<&Arc<Pin>> {
+        self.pin.as_ref()
+    }
+
     /// Copies what it has written, and removed, over the layers that `base` has.
     pub(crate) async fn copy_files(
         &self,
@@ -94,15 +100,17 @@ impl NativeBackend {
     }
 
     /// How many overlays an image has: so many layers does a snapshot of it have.
-    pub(crate) fn overlays(&self, image: &ImageRef) -> Result<usize, CreateError> {
-        Ok(self.images.resolve(image, &self.snapshots)?.overlays.len())
+    pub(crate) async fn overlays(&self, image: &ImageRef) -> Result<usize, CreateError> {
+        Ok(self.images.base(image, PullPolicy::Never).await?.overlays.len())
     }
 
     /// What a snapshot changes, overlay by overlay.
-    pub(crate) fn changed(&self, id: &SnapshotId) -> Result<Vec<Changed>, CreateError> {
-        let image = self.images.resolve(&ImageRef::Snapshot(id.clone()), &self.snapshots)?;
-        let changed = |(target, layers): (String, Vec<String>)| {
-            let mut layers = layers.into_iter().map(PathBuf::from);
+    pub(crate) async fn changed(&self, id: &SnapshotId) -> Result<Vec<Changed>, CreateError> {
+        let image = ImageRef::Snapshot(id.clone());
+        let spec = SandboxSpec { image, pull: PullPolicy::Never, ..SandboxSpec::default() };
+        let image = self.images.resolve(&spec, &self.snapshots).await?;
+        let changed = |(target, layers): (String, Vec<Layer>)| {
+            let mut layers = layers.into_iter().map(|layer| Path::new(&layer.tree).join(layer.below));
             let upper = layers.next().unwrap_or_default();
             Changed { target: target.into(), upper, lower: layers.collect() }
         };
@@ -122,10 +130,15 @@ impl NativeBackend {
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
         let place = inner.directory.beside(&id);
         let mut making = self.makings.begin(&id, terms);
-        let made = self.make_body(&id, &terms.spec, &mut making, || inner.directory.make_at(&place)).await;
+        let made = async {
+            let image = self.images.resolve(&terms.spec, &self.snapshots).await?;
+            let listener = || inner.directory.make_at(&place);
+            Ok((self.make_body(&id, &terms.spec, &image, &mut making, listener).await?, image.pin))
+        };
+        let made = made.await;
         making.ended(made.as_ref().map(drop).map_err(CreateError::code));
-        let body = match made {
-            Ok(body) => body,
+        let (body, pin) = match made {
+            Ok(made) => made,
             Err(error) => {
                 if let Err(e) = inner.directory.remove_at(&place) {
                     tracing::error!(%id, error = %e, "removing the directory of a failed restore");
@@ -141,6 +154,7 @@ impl NativeBackend {
             created_at: old.created_at(),
             origin: Origin::Made,
             death,
+            pin,
         };
         let exchanged = if inner.remembers() {
             inner.directory.save_at(&place, &new.state(terms.clone()))

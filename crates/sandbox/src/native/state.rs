@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hothouse_domain::SandboxId;
+use hothouse_domain::{ImageId, SandboxId};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub(super) struct State {
     pub(super) terms: Terms,
     pub(super) created_at: jiff::Timestamp,
     pub(super) body: Body,
+    /// The image of the store that it is made from, which must not be removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) image_id: Option<ImageId>,
 }
 
 /// Names this boot of the machine.

@@ -48,8 +48,17 @@ impl Limits {
 pub(crate) struct Overlay {
     /// Where it goes, absolute; `/` comes first.
     pub(crate) target: String,
-    /// Registered layers, topmost first.
-    pub(crate) layers: Vec<u32>,
+    /// Topmost first.
+    pub(crate) layers: Vec<OverlayLayer>,
+}
+
+/// One layer of an overlay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OverlayLayer {
+    /// The number of a registered tree.
+    pub(crate) tree: u32,
+    /// A name in it; empty for all of it.
+    pub(crate) below: String,
 }
 
 /// Everything that making one sandbox needs. The packet carries its listening socket.

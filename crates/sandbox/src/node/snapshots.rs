@@ -93,7 +93,7 @@ impl Node {
         id: &SnapshotId,
         below: PathBuf,
     ) -> Result<Vec<Entry>, SandboxError> {
-        let overlays = self.inner.around.backend.changed(id)?;
+        let overlays = self.inner.around.backend.changed(id).await?;
         let path = overlays.first().map(|overlay| overlay.upper.clone()).unwrap_or_default();
         let failed = |source| SandboxError::from(SnapshotError::Files { path: path.clone(), source });
         let entries = tokio::task::spawn_blocking(move || {

@@ -32,6 +32,10 @@ impl Sandbox {
         Ok(())
     }
 
+    pub(super) fn set_terms(&self, terms: Terms) {
+        *locked(&self.inner.terms) = Arc::new(terms);
+    }
+
     /// Its setup has run: from now on it may be claimed, by the pools of later nodes too.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use super::snapshots::NewSnapshot;
 use crate::endings::{End, Ended};
 use crate::error::SandboxError;
 use crate::link::{LinkError, SWEEP_EVERY, locked};
+use crate::native::CreateError;
 use crate::snapshot::SnapshotUse;
+use crate::terms::boottime_ms;
 
 /// How long a freeze waits for the guest to read the requests that were sent before.
 const READ_WITHIN: Duration = Duration::from_secs(1);
@@ -159,8 +161,19 @@ impl Sandbox {
     /// Makes it and hands it over; an error when that failed, with whom to tell, or when nobody wants it any more.
     async fn make(&self, made: Asker) -> Result<watch::Receiver<Option<String>>, Option<Answer>> {
         let begin = Instant::now();
-        let (terms, backend) = (self.terms(), &self.inner.around.backend);
-        let running = match backend.create_on(&self.inner.id, &terms).await {
+        let backend = &self.inner.around.backend;
+        let mut terms = (*self.terms()).clone();
+        let mut making = backend.makings().begin(&self.inner.id, &terms);
+        let created = async {
+            let image = backend.image(&mut terms.spec).await?;
+            // What the image says is part of it from now on, and no lease counts while it is fetched.
+            terms.leased_ms = boottime_ms();
+            self.set_terms(terms.clone());
+            backend.create_on(&self.inner.id, &terms, &image, &mut making).await
+        };
+        let created = created.await;
+        making.ended(created.as_ref().map(drop).map_err(CreateError::code));
+        let running = match created {
             Ok(running) => running,
             Err(error) => {
                 self.step(SandboxPhase::Destroying);

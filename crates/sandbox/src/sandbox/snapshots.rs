@@ -50,9 +50,13 @@ impl Sandbox {
         // What it changes is an image that is no snapshot itself: a snapshot of what was made of one holds both.
         let (image, base) = match &terms.spec.image {
             ImageRef::Snapshot(earlier) => store.layers(earlier)?,
-            image @ (ImageRef::Host | ImageRef::Directory(_)) => (image.clone(), Vec::new()),
+            // By its id: a name may mean another one tomorrow.
+            image => (
+                running.pin().map_or_else(|| image.clone(), |pin| ImageRef::Id(pin.id().clone())),
+                Vec::new(),
+            ),
         };
-        let unfinished = store.begin(&id, keep, backend.overlays(&image)?)?;
+        let unfinished = store.begin(&id, keep, backend.overlays(&image).await?)?;
         let stopped = self.stop(running).await?;
         let copied = running.copy_files(&unfinished, &base).await;
         if let Stopped::ByUs = stopped {
@@ -75,7 +79,7 @@ impl Sandbox {
             tenant: terms.claimant.tenant.clone(),
             sandboxes: 0,
         };
-        let taken = store.finish(&unfinished, info)?;
+        let taken = store.finish(&unfinished, info, running.pin().cloned())?;
         if keep == Keep::Kept {
             self.note(EventKind::Snapshotted { snapshot: id });
         }

@@ -46,7 +46,14 @@ impl Home {
     pub(crate) fn options(&self) -> NativeOptions {
         let cgroup = std::env::var("HOTHOUSE_TEST_CGROUP").ok();
         let when_orphaned = WhenOrphaned::LiveOn;
-        NativeOptions { home: self.path(), spawner: spawner(), cgroup, when_orphaned, ahead: 2 }
+        NativeOptions {
+            home: self.path(),
+            spawner: spawner(),
+            cgroup,
+            when_orphaned,
+            ahead: 2,
+            images: hothouse_sandbox::ImageLimits::default(),
+        }
     }
 
     pub(crate) async fn backend(&self) -> NativeBackend {
@@ -64,6 +71,7 @@ impl Home {
             capacity: Default::default(),
             min_free_memory: 0,
             reclaim_below: 0,
+            images: hothouse_sandbox::ImageLimits::default(),
         };
         Node::start(options).await.unwrap()
     }

@@ -17,7 +17,7 @@ use rustix::thread::UnshareFlags;
 
 use super::proc_mask::Masks;
 use super::root::{Privilege, Step, at, separate};
-use crate::native::wire::CreateOrder;
+use crate::native::wire::{CreateOrder, OverlayLayer};
 use crate::native::{cgroup, kernel, packet};
 
 /// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP: what being root of one's own files takes, and
@@ -67,7 +67,7 @@ pub(super) struct Plan<'a> {
     pub(super) listener: BorrowedFd<'a>,
     pub(super) doors: &'a cgroup::Doors,
     pub(super) go: BorrowedFd<'a>,
-    /// Distinct layers of all overlays, in order of first use.
+    /// Distinct trees of all overlays' layers, in order of first use.
     pub(super) layers: &'a [u32],
 }
 
@@ -153,10 +153,11 @@ fn mount_files(plan: &Plan<'_>, trees: &[OwnedFd]) -> Result<(), Step> {
         move_mount(tree, "", CWD, format!("{LAYERS}/{number}"), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(at("placing a layer"))?;
     }
-    let directory = |layer: &u32| {
-        let number = plan.layers.iter().position(|l| l == layer);
+    let directory = |layer: &OverlayLayer| {
+        let number = plan.layers.iter().position(|&tree| tree == layer.tree);
         let number = number.ok_or_else(|| at("naming the layers")(io::Error::other("one did not come")))?;
-        Ok(format!("{LAYERS}/{number}"))
+        let tree = format!("{LAYERS}/{number}");
+        Ok(if layer.below.is_empty() { tree } else { format!("{tree}/{}", layer.below) })
     };
     let limits = &plan.order.limits;
     // Some inodes are ours: the roots of the upper and work directories.

@@ -184,12 +184,12 @@ impl Spawner {
     }
 }
 
-/// The layers of all overlays, in order of first use.
+/// The trees that the layers of all overlays are in, in order of first use.
 fn distinct_layers(order: &CreateOrder) -> Result<Vec<u32>, Step> {
     let mut layers: Vec<u32> = Vec::new();
-    for &layer in order.overlays.iter().flat_map(|overlay| &overlay.layers) {
-        if !layers.contains(&layer) {
-            layers.push(layer);
+    for layer in order.overlays.iter().flat_map(|overlay| &overlay.layers) {
+        if !layers.contains(&layer.tree) {
+            layers.push(layer.tree);
         }
     }
     if layers.len() > MAX_LAYERS {

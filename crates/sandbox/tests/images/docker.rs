@@ -1,0 +1,202 @@
+//! The same image, as Docker unpacks it and as we do: a real daemon with a directory of its own.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hothouse_domain::SandboxSpec;
+
+use crate::layout::{Compression, Layer, Layout};
+use crate::native_home::{Home, output};
+use crate::skip::{installed, skip};
+use crate::{of, shell, tar};
+
+/// A Docker daemon; ends with the value.
+struct Docker {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        // It takes its own containerd along, which a signal that cannot be caught would not.
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Docker {
+    fn start(home: &Home) -> Option<Self> {
+        let program = installed("dockerd").filter(|_| rustix::process::geteuid().is_root())?;
+        installed("docker")?;
+        let place = home.beside("docker");
+        std::fs::create_dir_all(&place).unwrap();
+        let socket = place.join("docker.sock");
+        let log = std::fs::File::create(place.join("log")).unwrap();
+        let process = Command::new(program)
+            .arg("--host")
+            .arg(format!("unix://{}", socket.display()))
+            .arg("--data-root")
+            .arg(place.join("data"))
+            .arg("--exec-root")
+            .arg(place.join("exec"))
+            .arg("--pidfile")
+            .arg(place.join("pid"))
+            .args(["--bridge=none", "--iptables=false"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut docker = Self { process, socket };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !docker.command(&["version"]).output().unwrap().status.success() {
+            let ended = docker.process.try_wait().unwrap();
+            let log = || std::fs::read_to_string(place.join("log")).unwrap_or_default();
+            assert!(ended.is_none() && Instant::now() < deadline, "dockerd does not come up: {}", log());
+        }
+        Some(docker)
+    }
+
+    fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", self.host()).env("DOCKER_BUILDKIT", "0").args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> String {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// What makes whiteouts, opaque directories, hard links, owners, bits, holes and long names.
+const RECIPE: &str = r#"FROM base
+RUN busybox mkdir -p /d/keep /d/gone/deep /d/opq/old /d/swap /tmp && cd /d && \
+    echo a > keep/a && ln keep/a keep/hard && ln -s keep/a soft && ln -s /nowhere dangling && \
+    echo b > gone/deep/b && echo c > opq/old/c && echo s > swap/s && echo f > file && \
+    chmod 4711 keep/a && chmod 1777 /tmp && chmod 2750 opq && busybox chown 1000:1001 opq/old/c && \
+    busybox chown -h 5:6 soft && mkfifo pipe && busybox mknod node c 1 3
+RUN cd /d && rm -rf gone && rm -rf opq && busybox mkdir opq && echo n > opq/new && rm soft && \
+    busybox rm -rf swap && echo now-a-file > swap && rm file && busybox mkdir file && echo in > file/in
+RUN cd /d && busybox dd if=/dev/zero of=holes bs=1 count=1 seek=3M 2>/dev/null && \
+    n=$(busybox printf '%0200d' 0) && busybox mkdir -p $n/$n && echo long > $n/$n/$n && \
+    ln keep/hard keep/third && touch -d '1999-12-31 23:59:59' keep && echo more >> keep/a && chmod 000 opq/new
+RUN cd /d && rm -rf swap && busybox mkdir swap && touch swap/again && rm node
+ENV FROM=image
+WORKDIR /d/keep
+"#;
+
+/// Every file with all that matters of it, but for what Docker itself puts into a container.
+const INVENTORY: &str = r#"cd / && busybox find / -xdev \( -path /proc -o -path /dev -o -path /sys -o -path /workspace \
+    -o -path /.dockerenv -o -path /etc \) -prune -o -print | busybox sort | while IFS= read -r f; do
+  if [ -L "$f" ]; then busybox stat -c '%n %F %u:%g %Y' "$f"; busybox readlink "$f"
+  elif [ "$f" = / ]; then :
+  elif [ -d "$f" ]; then busybox stat -c '%n %F %a %u:%g %Y' "$f"
+  elif [ -f "$f" ]; then busybox stat -c '%n %F %a %u:%g %s %Y %h' "$f"; busybox sha256sum < "$f"
+  else busybox stat -c '%n %F %a %u:%g %Y' "$f"; fi; done"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unpacked_image_is_what_docker_makes_of_it() {
+    const NAME: &str = "an_unpacked_image_is_what_docker_makes_of_it";
+    let home = Home::new();
+    let Some(docker) = Docker::start(&home) else {
+        return skip(NAME, "dockerd and docker are not installed, or the test is not root's");
+    };
+    let mut base = shell();
+    for applet in ["ls", "ln", "rm", "chmod", "touch", "mkfifo", "mkdir", "echo"] {
+        base = base.link(&format!("bin/{applet}"), "busybox");
+    }
+    let root = home.beside("root");
+    base.unpack(&root);
+    tar(&root, &home.beside("root.tar"), &["--owner=0", "--group=0"]);
+    docker.run(&["import", "-", "base"], &std::fs::read(home.beside("root.tar")).unwrap());
+    docker.run(&["build", "-q", "--network=none", "-t", "made:1", "-"], RECIPE.as_bytes());
+    let saved = home.beside("saved.tar");
+    docker.run(&["save", "-o", saved.to_str().unwrap(), "made:1"], b"");
+    let theirs =
+        docker.run(&["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY], b"");
+    assert!(theirs.lines().count() > 40, "{theirs}");
+    home.with_node(async |node| {
+        let sandbox = node.create(of(&format!("docker-archive:{}", saved.display()))).await.unwrap();
+        // A device that the image brings is left out: sandboxes could not use it. Here the last layer removes it.
+        let ours = output(&sandbox, INVENTORY).await;
+        assert_same(&ours, theirs.trim_end());
+        assert_eq!(output(&sandbox, "pwd; echo $FROM").await, "/d/keep\nimage");
+    })
+    .await;
+
+    // What we write is what Docker reads.
+    let node = home.node().await;
+    let mut archive = node.images().export(&"made:1".parse().unwrap()).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = futures::StreamExt::next(&mut archive).await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    docker.run(&["rmi", "made:1"], b"");
+    docker.run(&["load"], &bytes);
+    let again =
+        docker.run(&["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY], b"");
+    assert_same(&again, &theirs);
+    node.shutdown(hothouse_sandbox::node::AtShutdown::Destroy).await;
+}
+
+fn assert_same(ours: &str, theirs: &str) {
+    let differ: Vec<_> =
+        ours.lines().zip(theirs.lines()).filter(|(ours, theirs)| ours != theirs).take(5).collect();
+    assert!(
+        differ.is_empty() && ours.lines().count() == theirs.lines().count(),
+        "ours and Docker's: {differ:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_comes_from_the_docker_daemon() {
+    const NAME: &str = "an_image_comes_from_the_docker_daemon";
+    // In a process of its own: the daemon is named by a variable.
+    if std::env::var_os("DOCKER_HOST_OF_TEST").is_none() {
+        let home = Home::new();
+        let Some(docker) = Docker::start(&home) else {
+            return skip(NAME, "dockerd and docker are not installed, or the test is not root's");
+        };
+        let layout = Layout::new(&home.beside("layout"))
+            .layer(shell(), Compression::Gzip)
+            .layer(Layer::new().file("here", "yes"), Compression::Gzip);
+        layout.write_docker_archive(&home.beside("saved.tar"), "local:1");
+        docker.run(&["load"], &std::fs::read(home.beside("saved.tar")).unwrap());
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args([&format!("docker::{NAME}"), "--exact", "--nocapture"])
+            .env("DOCKER_HOST", docker.host())
+            .env("DOCKER_HOST_OF_TEST", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let home = Home::new();
+    home.with_node(async |node| {
+        for _ in 0..2 {
+            let sandbox = node.create(of("docker-daemon:local:1")).await.unwrap();
+            assert_eq!(output(&sandbox, "cat /here").await, "yes");
+        }
+        assert_eq!(node.images().list().await.unwrap()[0].names, ["local:1"]);
+        let missing: SandboxSpec = of("docker-daemon:none:1");
+        let error = node.create(missing).await.unwrap_err();
+        assert_eq!(error.code(), hothouse_domain::ErrorCode::ImageNotFound, "{error}");
+    })
+    .await;
+}
