@@ -102,7 +102,6 @@ async fn in_fresh(
     context: ContextSpec,
     source: Option<String>,
 ) -> Result<u8, Failure> {
-    let workdir = spec.workdir.clone().unwrap_or_else(|| SandboxSpec::DEFAULT_WORKDIR.to_owned());
     let limits = spec.resources.clone();
     let sandbox = place.create(spec).await?;
     let status = Box::pin(async {
