@@ -251,16 +251,22 @@ pub struct Raised {
 
 #[cfg(test)]
 mod tests {
-    use test_case::test_case;
-
     use super::*;
 
-    #[test_case(ContextSpec { imports: Some(vec!["os.path".into(), "a b".into()]), ..Default::default() } => "imports[1]")]
-    #[test_case(ContextSpec { imports: Some(vec![String::new()]), ..Default::default() } => "imports[0]"; "empty")]
-    #[test_case(ContextSpec { memory_bytes: Some(5), ..Default::default() } => "memory_bytes"; "memory")]
-    #[test_case(ContextSpec { cwd: Some("tmp".into()), ..Default::default() } => "cwd"; "cwd")]
-    fn what_is_wrong_with_a_spec_is_named(spec: ContextSpec) -> String {
-        spec.validate().unwrap_err().field
+    #[test]
+    fn what_is_wrong_with_a_spec_is_named() {
+        let imports = |names: &[&str]| ContextSpec {
+            imports: Some(names.iter().map(|&name| name.to_owned()).collect()),
+            ..ContextSpec::default()
+        };
+        for (spec, field) in [
+            (imports(&["os.path", "a b"]), "imports[1]"),
+            (imports(&[""]), "imports[0]"),
+            (ContextSpec { memory_bytes: Some(5), ..ContextSpec::default() }, "memory_bytes"),
+            (ContextSpec { cwd: Some("tmp".to_owned()), ..ContextSpec::default() }, "cwd"),
+        ] {
+            assert_eq!(spec.validate().unwrap_err().field, field);
+        }
     }
 
     #[test]

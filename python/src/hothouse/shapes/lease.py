@@ -72,7 +72,9 @@ def lease_body(lease: Lease | None) -> dict[str, Any]:
 
 def lease_of(body: Mapping[str, Any]) -> Lease:
     """Reads a `Lease`."""
-    return Lease(body.get("lifetime_s"), body.get("idle_s"), body.get("owner"), body.get("owner_s"), body.get("reclaim"))
+    return Lease(
+        body.get("lifetime_s"), body.get("idle_s"), body.get("owner"), body.get("owner_s"), body.get("reclaim")
+    )
 
 
 def ending_of(body: Mapping[str, Any]) -> Ending:
