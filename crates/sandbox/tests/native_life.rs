@@ -64,6 +64,29 @@ fn spawner_pid(home: &Home) -> i32 {
     panic!("no spawner among this test's children");
 }
 
+/// How long a process' turns on the CPU are, in nanoseconds; none where this kernel does not tell.
+fn turn(pid: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/sched")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("se.slice"))?;
+    line.rsplit(':').next()?.trim().parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_sandboxes_yields_to_what_runs_and_what_it_makes_does_not() {
+    let home = Home::new();
+    let backend = home.backend().await;
+    let running = create(&backend, "one").await;
+    let spawner = spawner_pid(&home).to_string();
+    let guests = std::fs::read_to_string(format!("/proc/{spawner}/task/{spawner}/children")).unwrap();
+    let guest = guests.split_whitespace().next().unwrap();
+    // Kernels before 6.12 have turns of one length only.
+    if let (Some(usual), Some(long), Some(of_guest)) = (turn("self"), turn(&spawner), turn(guest)) {
+        assert!(long > usual, "the spawner's turns take {long} ns, as those of others");
+        assert_eq!(of_guest, usual, "the guest's turns are not the usual ones");
+    }
+    running.destroy().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sandbox_is_made_answers_and_goes_without_a_trace() {
     let home = Home::new();

@@ -122,6 +122,37 @@ pub(crate) fn process_control(option: i32, value: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// How a process takes its turns on the CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turns {
+    /// As any other.
+    Usual,
+    /// Long ones, and later: what wakes up for a short one need not wait for their end. It gets no less in all.
+    Yielding,
+}
+
+/// The longest turn that a process may ask for.
+const LONG_TURN_NS: u64 = 100_000_000;
+
+/// Has this process, and those that it clones, take their turns so. Takes no privilege; a kernel before 6.12 does not
+/// know of it and goes on as before.
+pub(crate) fn take_turns(turns: Turns) -> io::Result<()> {
+    let size = u32::try_from(size_of::<libc::sched_attr>()).map_err(io::Error::other)?;
+    // SAFETY: a structure of numbers, for which zero is a value.
+    let mut attributes: libc::sched_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most as many bytes as it is told, which the structure has.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
+    attributes.size = size;
+    attributes.sched_flags = 0;
+    attributes.sched_runtime = match turns {
+        Turns::Usual => 0,
+        Turns::Yielding => LONG_TURN_NS,
+    };
+    // SAFETY: the kernel reads as many bytes as the structure's first field says.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })?;
+    Ok(())
+}
+
 /// Drops every capability outside `keep` (a bit mask) from the bounding set, and the other sets down to `keep`.
 pub(crate) fn keep_capabilities(keep: u64) -> io::Result<()> {
     const LAST_KNOWN: u32 = 40;

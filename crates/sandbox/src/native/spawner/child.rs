@@ -111,6 +111,8 @@ fn prepare(plan: &Plan<'_>, reserved: &mut [OwnedFd]) -> Result<CString, Step> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     hand_over_descriptors(plan, reserved)?;
     limit_resources(plan)?;
+    // Where this fails it has failed in the spawner too, and nothing was changed.
+    drop(kernel::take_turns(kernel::Turns::Usual));
     kernel::process_control(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(at("setting no_new_privs"))?;
     if plan.landlock > 0 {
         kernel::restrict_by_landlock(plan.landlock).map_err(at("restricting by landlock"))?;

@@ -164,6 +164,9 @@ impl Spawner {
             landlock: kernel::landlock_version().unwrap_or(0),
             fallback,
         };
+        // Who runs a command has somebody waiting; a sandbox in the making, above all a pool's, mostly has not. Where this
+        // fails it competes as before.
+        drop(kernel::take_turns(kernel::Turns::Yielding));
         let stock = Stock::new(groups, &arguments.instance, arguments.ahead);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(at("making an epoll"))?;
         let signals = kernel::child_signals().map_err(at("listening for children"))?;
