@@ -14,6 +14,7 @@ mod exec;
 mod footprint;
 mod growth;
 mod http;
+mod image;
 mod machine;
 mod peer;
 mod process;
@@ -48,6 +49,8 @@ enum Bench {
     Session,
     /// Score tasks, against the same tasks as bare Python processes
     Score,
+    /// Unpack an image, against `tar -x`; make sandboxes from one layer and from thirty
+    Image,
     /// Memory of idle sandboxes, latency with many alive, leaks after many have gone
     Growth,
     /// Kill a server with many sandboxes alive; until the next one is ready
@@ -113,6 +116,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Claim,
             Bench::Exec,
             Bench::Session,
+            Bench::Image,
             Bench::Adopt,
             Bench::Growth,
             Bench::Density,
@@ -122,6 +126,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Claim,
             Bench::Exec,
             Bench::Session,
+            Bench::Image,
             Bench::Score,
             Bench::Adopt,
             Bench::Growth,
@@ -158,6 +163,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Claim => claim::run(rounds),
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
+        Bench::Image => image::run(rounds),
         Bench::Score => {
             let tasks =
                 args.tasks.as_deref().context("bench score needs --tasks FILE, in HumanEval's shape")?;

@@ -8,6 +8,7 @@ mod binding;
 mod events;
 mod execs;
 mod files;
+mod images;
 mod keys;
 mod leases;
 mod limits;
