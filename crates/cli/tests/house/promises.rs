@@ -42,7 +42,7 @@ fn gather(directory: &Path, witnesses: &mut Witnesses) {
 fn witnesses() -> Witnesses {
     let mut found = Witnesses::default();
     gather(&crate::root().join("crates"), &mut found);
-    found.benches = ["create", "claim", "exec", "session", "score", "adopt", "growth", "density"]
+    found.benches = ["create", "claim", "exec", "session", "image", "score", "adopt", "growth", "density"]
         .map(ToOwned::to_owned)
         .into();
     found

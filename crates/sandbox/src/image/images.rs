@@ -231,10 +231,10 @@ impl Images {
                 return Err(Fault::missing("is not in the store; `hothouse image ls` lists what is"));
             }
             ImageRef::Host => return Err(Fault::invalid("is always there")),
-            ImageRef::Registry(name) => self.from_registry(name, spec, progress).await?,
-            ImageRef::Daemon(name) => self.from_daemon(name, progress).await?,
-            ImageRef::Directory(path) => self.from_directory(path.clone(), progress).await?,
-            ImageRef::File(file) => self.from_file(file.clone(), &spec.image, progress).await?,
+            ImageRef::Registry(name) => self.fetch_from_registry(name, spec, progress).await?,
+            ImageRef::Daemon(name) => self.fetch_from_daemon(name, progress).await?,
+            ImageRef::Directory(path) => self.fetch_from_directory(path.clone(), progress).await?,
+            ImageRef::File(file) => self.fetch_from_file(file.clone(), &spec.image, progress).await?,
         };
         let keep = record.id.clone();
         self.in_store(move |library| collect::shrink(library, &keep)).await?;
