@@ -1,5 +1,6 @@
 //! Images from every kind of file, from a real registry and from a real Docker daemon, and sandboxes of them.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::tests_outside_test_module, reason = "the whole program is a test")]
 
 mod deadline;
 #[path = "images/docker.rs"]
@@ -21,6 +22,9 @@ use hothouse_sandbox::{ImageError, ImageLimits, Images, Sandbox};
 
 use layout::{Compression, Layer, Layout};
 use native_home::{Home, id, names, output, tests_as_ordinary_user};
+
+/// Makes something wrong with a layout.
+type Spoil = Box<dyn Fn(&Path)>;
 
 /// A sandbox of this image.
 fn of(image: &str) -> SandboxSpec {
@@ -221,7 +225,7 @@ async fn the_sandboxes_of_an_image_keep_it() {
 async fn what_is_wrong_with_an_image_is_told_and_leaves_nothing() {
     let home = Home::new();
     let good = || Layout::new(&home.beside("layout")).layer(shell(), Compression::Gzip);
-    let cases: Vec<(&str, ErrorCode, Box<dyn Fn(&Path)>)> = vec![
+    let cases: Vec<(&str, ErrorCode, Spoil)> = vec![
         ("is corrupt", ErrorCode::ImageInvalid, Box::new(|at| layout::damage(at, layout::Part::Layer))),
         ("is missing", ErrorCode::ImageInvalid, Box::new(|at| layout::remove(at, layout::Part::Layer))),
         ("is corrupt", ErrorCode::ImageInvalid, Box::new(|at| layout::damage(at, layout::Part::Config))),

@@ -15,6 +15,7 @@ mod exec;
 mod footprint;
 mod growth;
 mod http;
+mod image;
 mod machine;
 mod peer;
 mod process;
@@ -51,6 +52,8 @@ enum Bench {
     Context,
     /// Score tasks, against the same tasks as bare Python processes
     Score,
+    /// Unpack an image, against `tar -x`; make sandboxes from one layer and from thirty
+    Image,
     /// Memory of idle sandboxes, latency with many alive, leaks after many have gone
     Growth,
     /// Kill a server with many sandboxes alive; until the next one is ready
@@ -117,6 +120,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Image,
             Bench::Adopt,
             Bench::Growth,
             Bench::Density,
@@ -127,6 +131,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Image,
             Bench::Score,
             Bench::Adopt,
             Bench::Growth,
@@ -164,6 +169,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
         Bench::Context => context::run(rounds),
+        Bench::Image => image::run(rounds),
         Bench::Score => {
             let tasks =
                 args.tasks.as_deref().context("bench score needs --tasks FILE, in HumanEval's shape")?;

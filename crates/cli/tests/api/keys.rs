@@ -313,3 +313,41 @@ async fn keys_open_the_network_and_tls_hides_what_goes_over_it() -> Result<()> {
     }
     server.stop().await
 }
+
+#[tokio::test]
+async fn a_users_images_are_those_of_the_store() -> Result<()> {
+    let keys = Keys::new()?;
+    let admin = keys.create("ops", &["--role", "admin"]).await?;
+    let user = keys.create("acme", &[]).await?;
+    let server = keys.server().await?;
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_file("bin/sh", &mut std::fs::File::open("/bin/busybox")?)?;
+    let archive = archive.into_inner()?;
+    let upload = |key: &Key| {
+        key.request(&server, Method::POST, "/v1/images/import?name=shared:1").body(archive.clone())
+    };
+    send(upload(&user)).await?.problem(403, "forbidden")?;
+    send(upload(&admin)).await?.expect(201)?;
+    user.get(&server, "/v1/images").await?.expect(200)?;
+    user.delete(&server, "/v1/images/shared:1").await?.problem(403, "forbidden")?;
+    user.post(&server, "/v1/images/pull", &json!({"image": "docker://x"}))
+        .await?
+        .problem(403, "forbidden")?;
+    let create = async |key: &Key, image: &str| {
+        let groups = json!({"count": 1, "sandbox": {"image": image}});
+        let grouped = key.post(&server, "/v1/groups", &groups).await?.status;
+        let alone = key.post(&server, "/v1/sandboxes", &json!({"image": image})).await?;
+        ensure!(alone.status == grouped, "{image}: {} alone, {grouped} in a group", alone.status);
+        anyhow::Ok(alone)
+    };
+    create(&user, "shared:1").await?.expect(201)?;
+    // Files of the node are not a tenant's to look into, nor is the network the node's to use for one.
+    for image in ["dir:/", "tarball:/etc/shadow", "oci:/srv", "docker-archive:/etc/shadow", "docker-daemon:x"]
+    {
+        let problem = create(&user, image).await?.problem(403, "forbidden")?;
+        ensure!(problem["field"] == "image", "{problem}");
+    }
+    create(&user, "docker://127.0.0.1:9/x").await?.problem(404, "image_not_found")?;
+    create(&admin, "docker://127.0.0.1:9/x").await?.problem(502, "image_unavailable")?;
+    server.stop().await
+}

@@ -9,6 +9,7 @@ mod contexts;
 mod events;
 mod execs;
 mod files;
+mod images;
 mod keys;
 mod leases;
 mod limits;

@@ -16,6 +16,7 @@ use crate::program::run;
 #[test_case(&["rm"]; "rm")]
 #[test_case(&["template"]; "template")]
 #[test_case(&["pool"]; "pool")]
+#[test_case(&["image"]; "image")]
 #[test_case(&["top"]; "top")]
 #[test_case(&["keys"]; "keys")]
 #[test_case(&["doctor"]; "doctor")]

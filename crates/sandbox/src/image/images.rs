@@ -236,10 +236,10 @@ impl Images {
                     "is a snapshot; `hothouse snapshot ls` lists those that there are",
                 ));
             }
-            ImageRef::Registry(name) => self.from_registry(name, spec, progress).await?,
-            ImageRef::Daemon(name) => self.from_daemon(name, progress).await?,
-            ImageRef::Directory(path) => self.from_directory(path.clone(), progress).await?,
-            ImageRef::File(file) => self.from_file(file.clone(), &spec.image, progress).await?,
+            ImageRef::Registry(name) => self.fetch_from_registry(name, spec, progress).await?,
+            ImageRef::Daemon(name) => self.fetch_from_daemon(name, progress).await?,
+            ImageRef::Directory(path) => self.fetch_from_directory(path.clone(), progress).await?,
+            ImageRef::File(file) => self.fetch_from_file(file.clone(), &spec.image, progress).await?,
         };
         let keep = record.id.clone();
         self.in_store(move |library| collect::shrink(library, &keep)).await?;

@@ -103,7 +103,7 @@ fn format_of(path: &Path, scratch: &Import<'_>, budget: &Budget) -> Result<(File
 }
 
 impl Images {
-    pub(super) async fn from_file(
+    pub(super) async fn fetch_from_file(
         &self,
         file: ImageFile,
         reference: &ImageRef,
@@ -150,7 +150,7 @@ impl Images {
         .await
     }
 
-    pub(super) async fn from_directory(
+    pub(super) async fn fetch_from_directory(
         &self,
         path: String,
         progress: &Arc<Progress>,
@@ -159,7 +159,7 @@ impl Images {
         self.in_store(move |library| from_directory(library, Path::new(&path), &[], &budget, &progress)).await
     }
 
-    pub(super) async fn from_daemon(
+    pub(super) async fn fetch_from_daemon(
         &self,
         name: &ImageName,
         progress: &Arc<Progress>,

@@ -145,7 +145,7 @@ impl ImageStore {
                 if composed.len() >= MAX_COMPOSED {
                     composed.clear();
                 }
-                composed.insert(record.id.clone(), image.clone());
+                composed.insert(record.id, image.clone());
                 image
             }
         };

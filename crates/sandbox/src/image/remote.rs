@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::registry::{Blob, Registry};
 
 impl Images {
-    pub(super) async fn from_registry(
+    pub(super) async fn fetch_from_registry(
         &self,
         name: &ImageName,
         spec: &PullSpec,

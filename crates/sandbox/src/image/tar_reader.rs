@@ -468,8 +468,11 @@ impl SparseOverrides {
     }
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// The records of a pax header: `LENGTH KEY=VALUE\n` each.
-fn records(mut bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Fault> {
+fn records(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, Fault> {
     let bad = || broken("an extended header is none");
     let mut found = Vec::new();
     while !bytes.is_empty() && bytes[0] != 0 {

@@ -1,6 +1,8 @@
 //! T15: archives that leave the directory, carry devices, or never end.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use hothouse_domain::Resources;
@@ -71,7 +73,66 @@ fn escapes() -> Vec<(&'static str, Bytes)> {
     ]
 }
 
+/// The same, uploaded as images: they are unpacked on the host, by the server.
+async fn images(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    use EntryType::{Block, Char, Regular, Symlink};
+    let mut all = escapes();
+    all.extend([
+        (
+            "link to a directory of the host",
+            archive(&[("a", Symlink, "/tmp", b""), ("a/pwned", Regular, "", b"x")]),
+        ),
+        ("whiteout of the parent", archive(&[("a/.wh..", Regular, "", b"")])),
+        ("character device", archive(&[("node", Char, "", b"")])),
+        ("block device", archive(&[("node", Block, "", b"")])),
+    ]);
+    for (name, content) in all {
+        let answer = scene.world.api.send(Method::POST, "/v1/images/import?name=evil:1", content).await?;
+        let out: Vec<PathBuf> = ["/", "/tmp", "/workspace"].map(|dir| Path::new(dir).join("pwned")).into();
+        let mut out: Vec<PathBuf> = out.into_iter().filter(|path| path.exists()).collect();
+        let store = scene.world.dir().join("home/images/store");
+        strays(&store, &store.join("layers"), &mut out)?;
+        let contained = out.is_empty() && (answer.status == 201 || (400..500).contains(&answer.status));
+        let seen = format!("{} {} {out:?}", answer.status, answer.code());
+        scene.found.holds(format!("image, {name}: stays inside"), contained, seen);
+    }
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    bomb.write_all(&archive(&[("z", Regular, "", &[])])[..512])?;
+    let mut header = Header::new_gnu();
+    header.set_path("endless")?;
+    header.set_size(1 << 50);
+    header.set_entry_type(Regular);
+    header.set_cksum();
+    bomb.write_all(header.as_bytes())?;
+    let bomb = Bytes::from(bomb.finish()?);
+    let answer = scene.world.api.send(Method::POST, "/v1/images/import", bomb).await?;
+    scene.found.holds("image, a promise of 1 PiB", (400..500).contains(&answer.status), answer.code());
+    let answer =
+        scene.world.api.send(Method::POST, "/v1/images/prune", Bytes::from_static(b"{\"all\":true}")).await?;
+    scene.found.holds("image, all of it can be removed", answer.status == 200, answer.code());
+    let mut left = Vec::new();
+    strays(&scene.world.dir().join("home/images/store"), Path::new("/nowhere"), &mut left)?;
+    scene.found.holds("image, nothing of it is left", left.is_empty(), format!("{left:?}"));
+    Ok(())
+}
+
+/// Devices below a directory, and what the attack has made outside of `layers`.
+fn strays(directory: &Path, layers: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let meta = std::fs::symlink_metadata(&path)?;
+        if meta.rdev() != 0 || (path.ends_with("pwned") && !path.starts_with(layers)) {
+            found.push(path.clone());
+        }
+        if meta.is_dir() {
+            strays(&path, layers, found)?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    images(scene).await?;
     let id = scene.plain().await?;
     scene.shell(&id, "echo untouched > /workspace/victim").await?;
     for (number, (name, content)) in escapes().into_iter().enumerate() {
