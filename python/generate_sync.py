@@ -29,7 +29,7 @@ RULES = [
     (r"\ba(read|close)\b", r"\1"),
     (r"\b_async\b", "_sync"),
     (r"\bAsync(LosingAnswers|Answering|Breaking|Cutting|Client|Sandbox|Exec|Shell|Context|Files)\b", r"\1"),
-    (r"\bAsync(Group|Groups|Pool|Pools|Templates)\b", r"\1"),
+    (r"\bAsync(Group|Groups|Images|Pool|Pools|Snapshots|Templates)\b", r"\1"),
 ]
 
 

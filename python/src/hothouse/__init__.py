@@ -17,9 +17,11 @@ from ._async.events import EventStream as AsyncEventStream
 from ._async.execs import AsyncExec
 from ._async.files import AsyncFiles
 from ._async.groups import AsyncGroup, AsyncGroups
+from ._async.images import AsyncImages
 from ._async.pools import AsyncPool, AsyncPools
 from ._async.sandbox import AsyncSandbox
 from ._async.shells import AsyncShell
+from ._async.snapshots import AsyncSnapshots
 from ._async.stream import ExecStream as AsyncExecStream
 from ._async.templates import AsyncTemplates
 from ._sync.client import Client
@@ -28,9 +30,11 @@ from ._sync.events import EventStream
 from ._sync.execs import Exec
 from ._sync.files import Files
 from ._sync.groups import Group, Groups
+from ._sync.images import Images
 from ._sync.pools import Pool, Pools
 from ._sync.sandbox import Sandbox
 from ._sync.shells import Shell
+from ._sync.snapshots import Snapshots
 from ._sync.stream import ExecStream
 from ._sync.templates import Templates
 from .errors import (
@@ -54,7 +58,10 @@ from .errors import (
     GroupNotFound,
     HothouseError,
     IdempotencyConflict,
+    ImageInUse,
     ImageInvalid,
+    ImageNotFound,
+    ImageUnavailable,
     Internal,
     InvalidRequest,
     KeyRevoked,
@@ -76,12 +83,16 @@ from .errors import (
     SandboxExists,
     SandboxFrozen,
     SandboxNotFound,
+    SandboxRestored,
     ServerError,
     SetupFailed,
     ShellBusy,
     ShellExists,
     ShellNotFound,
     ShuttingDown,
+    SnapshotExists,
+    SnapshotInUse,
+    SnapshotNotFound,
     TemplateInUse,
     TemplateNotFound,
     TimedOut,
@@ -110,6 +121,7 @@ from .shapes.file import (
     FileWritten,
 )
 from .shapes.group import EndedMany, EndedMember, Failed, GroupInfo, GroupSummary
+from .shapes.image import ImageInfo, Pruned
 from .shapes.lease import Ending, Lease
 from .shapes.pool import (
     ClaimFile,
@@ -126,6 +138,7 @@ from .shapes.sandbox import (
     SandboxSpec,
     ShellInfo,
 )
+from .shapes.snapshot import Change, Diff, SnapshotInfo
 from .shapes.stats import MemoryStats, NodeStats, SandboxStats, Taken
 
 __version__ = _version("hothouse")
@@ -140,14 +153,17 @@ __all__ = [
     "AsyncFiles",
     "AsyncGroup",
     "AsyncGroups",
+    "AsyncImages",
     "AsyncPool",
     "AsyncPools",
     "AsyncSandbox",
     "AsyncShell",
+    "AsyncSnapshots",
     "AsyncTemplates",
     "Capabilities",
     "Capability",
     "CapacityExceeded",
+    "Change",
     "ClaimFile",
     "Client",
     "CodeFailed",
@@ -159,6 +175,7 @@ __all__ = [
     "ContextInfo",
     "ContextNotFound",
     "CreateFailed",
+    "Diff",
     "EndedMany",
     "EndedMember",
     "Ending",
@@ -191,7 +208,12 @@ __all__ = [
     "Health",
     "HothouseError",
     "IdempotencyConflict",
+    "ImageInUse",
+    "ImageInfo",
     "ImageInvalid",
+    "ImageNotFound",
+    "ImageUnavailable",
+    "Images",
     "Internal",
     "InvalidRequest",
     "KeyRevoked",
@@ -216,6 +238,7 @@ __all__ = [
     "PoolNotFound",
     "PoolPlace",
     "Pools",
+    "Pruned",
     "QuotaExceeded",
     "Raised",
     "RateLimited",
@@ -228,6 +251,7 @@ __all__ = [
     "SandboxFrozen",
     "SandboxInfo",
     "SandboxNotFound",
+    "SandboxRestored",
     "SandboxSpec",
     "SandboxStats",
     "ServerError",
@@ -239,6 +263,11 @@ __all__ = [
     "ShellNotFound",
     "ShuttingDown",
     "Skipped",
+    "SnapshotExists",
+    "SnapshotInUse",
+    "SnapshotInfo",
+    "SnapshotNotFound",
+    "Snapshots",
     "Started",
     "Taken",
     "Template",

@@ -247,6 +247,48 @@ class TemplateNotFound(RequestError):
     code = "template_not_found"
 
 
+class SnapshotNotFound(RequestError):
+    """There is no snapshot with this id."""
+
+    code = "snapshot_not_found"
+
+
+class SnapshotExists(RequestError):
+    """A snapshot has this id already."""
+
+    code = "snapshot_exists"
+
+
+class SnapshotInUse(RequestError):
+    """Sandboxes are made of the snapshot."""
+
+    code = "snapshot_in_use"
+
+
+class SandboxRestored(RequestError):
+    """The sandbox was set back while the request was under way; what it did is gone."""
+
+    code = "sandbox_restored"
+
+
+class ImageNotFound(RequestError):
+    """The store has no such image."""
+
+    code = "image_not_found"
+
+
+class ImageInUse(RequestError):
+    """Sandboxes are made of the image."""
+
+    code = "image_in_use"
+
+
+class ImageUnavailable(ServerError):
+    """The image cannot be fetched from where it is."""
+
+    code = "image_unavailable"
+
+
 class TemplateInUse(RequestError):
     """A pool uses the template."""
 

@@ -15,10 +15,12 @@ from ..shapes.stats import NodeStats, node_stats_of
 from .connection import LOCAL, SERVER_VARIABLE, Connection
 from .events import EventStream
 from .groups import Group, Groups, undone
+from .images import Images
 from .orders import ordered
 from .pools import Pools
 from .sandbox import Sandbox
 from .seam import Flow, Transport
+from .snapshots import Snapshots
 from .templates import Templates
 
 TIMEOUT_S = 30.0
@@ -59,6 +61,10 @@ class Client:
         """Pools, which keep sandboxes ready."""
         self.groups = Groups(self._connection)
         """Groups that are there; `group()` makes one."""
+        self.snapshots = Snapshots(self._connection)
+        """Snapshots, of which sandboxes are made; `Sandbox.snapshot()` takes one."""
+        self.images = Images(self._connection)
+        """Images of the server's store."""
 
     @classmethod
     def local(cls, *, timeout: float = TIMEOUT_S, retries: int = RETRIES) -> Client:
@@ -102,7 +108,8 @@ class Client:
         """Makes a sandbox.
 
         What is None is the server's default: 1 core, 512 MiB of memory, 256 processes, 256 MiB of disk. `image` is
-        `host` or `dir:/absolute/path`; `env` is for every command; `workdir` is where they run (`/workspace`);
+        `host`, a name of the server's store, `docker://HOST/NAME:TAG`, `snapshot:ID` or `dir:/absolute/path`; `env` is
+        for every command; `workdir` is where they run (`/workspace`);
         `labels` are for finding it again; `lease` says when it ends without being deleted; `secrets` are values for
         commands that ask for them by name; `needs` is what it takes of the node beside its resources, e.g.
         `{"gpus": 1}`. `wait_s` is how long to wait for room, in seconds (at most 600; 0 when None), before requests
@@ -137,6 +144,7 @@ class Client:
         *,
         id: str | None = None,
         pool: str | None = None,
+        fork_of: str | None = None,
         on_failure: OnFailure = "undo",
         image: str | None = None,
         cpus: float | None = None,
@@ -156,6 +164,9 @@ class Client:
     ) -> Group:
         """Makes `count` sandboxes (1 to 1,024) that are all alike, or claims them from a pool: all of them or none.
 
+        With `fork_of` they are forks of that sandbox: they begin with the files that it has now and with what it was
+        made with, over which `cpus`, `memory_bytes`, `pids`, `env`, `labels`, `lease` and `secrets` count.
+
         The other arguments are those of `create`; with `pool` those of `Pool.claim`, and one that a claim has
         not, or `files` without a pool, raises `ValueError`. With `on_failure="keep"` what could be had is kept, and
         the group's `failures` say what could not; where that is all of them, `GroupNotFound` may be raised. Members
@@ -164,8 +175,8 @@ class Client:
         Sent again after a lost answer it makes no second group, but then nobody says any more what failed. Raises
         what `create` and `claim` raise, and `GroupExists` for an `id` that is in use.
         """
-        body = given(id=id, count=count, on_failure=on_failure)
-        if pool is None:
+        body = given(id=id, count=count, on_failure=on_failure, fork_of=fork_of)
+        if pool is None and fork_of is None:
             if files:
                 raise ValueError("files go with a claim from a pool; upload them into sandboxes that are made")
             body["sandbox"] = spec_body(
@@ -188,7 +199,10 @@ class Client:
             )
             if wrong:
                 raise ValueError(f"a claim does not set {', '.join(wrong)}; the pool's template does")
-            body["pool"] = pool
+            if pool is None and files:
+                raise ValueError("files go with a claim from a pool; upload them into forks that are made")
+            if pool is not None:
+                body["pool"] = pool
             body["claim"] = claim_body(
                 cpus=cpus,
                 memory_bytes=memory_bytes,

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ..archives import OutsideLinks, Progress
-from ..bodies import Command, encoded, exec_body, given, new_id, segment, target
-from ..errors import ContextExists, ExecFailed, SandboxEnded, SandboxNotFound, ShellExists
+from ..bodies import Command, claim_body, encoded, exec_body, given, new_id, segment, target
+from ..errors import ContextExists, ExecFailed, SandboxEnded, SandboxNotFound, ShellExists, SnapshotExists
 from ..retry import Repeat
 from ..shapes.context import ContextInfo, context_of
 from ..shapes.exec import ExecResult, ExecStatus, status_of
 from ..shapes.file import FilesChanged, changed_of
 from ..shapes.lease import Lease
 from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
+from ..shapes.snapshot import Diff, SnapshotInfo, diff_of, snapshot_of
 from ..shapes.stats import SandboxStats, sandbox_stats_of
 from .connection import Connection
 from .contexts import Context
 from .execs import Exec, run_to_end
 from .files import Files
+from .orders import ordered
 from .shells import Shell
 from .stream import ExecStream
 from .transfer import LocalPath, download, upload
@@ -430,6 +432,78 @@ class Sandbox:
     def thaw(self) -> None:
         """Lets the processes run again."""
         self.info = info_of((self._connection.send("POST", f"{self._path}/thaw")).json())
+
+    def snapshot(
+        self, *, id: str | None = None, labels: Mapping[str, str] | None = None, end: bool = False
+    ) -> SnapshotInfo:
+        """Takes a snapshot of its files, of which others are made: `client.create(image=f"snapshot:{info.id}")`.
+
+        Its processes stand still meanwhile. With `end` it is deleted when the snapshot is there. Raises
+        `SnapshotExists` for an `id` that is in use.
+        """
+        own_id = id or new_id("sn")
+        body = {**given(id=own_id, labels=dict(labels) if labels else None), **({"afterwards": "end"} if end else {})}
+        at = f"{self._path}/snapshot"
+        try:
+            return snapshot_of((self._connection.send("POST", at, encoded(body))).json())
+        except (SnapshotExists, SandboxEnded, SandboxNotFound) as error:
+            # An attempt whose answer was lost took it.
+            if not error.resent:
+                raise
+            return snapshot_of((self._connection.send("GET", f"/v1/snapshots/{segment(own_id)}")).json())
+
+    def fork(
+        self,
+        *,
+        id: str | None = None,
+        cpus: float | None = None,
+        memory_bytes: int | None = None,
+        pids: int | None = None,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        lease: Lease | None = None,
+        secrets: Mapping[str, str] | None = None,
+        wait_s: float | None = None,
+        priority: int | None = None,
+    ) -> Sandbox:
+        """Makes a fork: another sandbox with the files that this one has now, and no process of it.
+
+        It has what this one was made with; the arguments count over that, as those of `Pool.claim` do. Many at
+        once are `client.group(count, fork_of=sandbox.id)`. Raises what `Client.create` raises.
+        """
+        claim = claim_body(
+            cpus=cpus,
+            memory_bytes=memory_bytes,
+            pids=pids,
+            env=env,
+            labels=labels,
+            files=(),
+            lease=lease,
+            secrets=secrets,
+        )
+        body = {**given(id=id), "claim": claim}
+        info = ordered(self._connection, f"{self._path}/fork", body, wait_s=wait_s, priority=priority)
+        return Sandbox(self._connection, info_of(info), None)
+
+    def restore(self, snapshot: str | None = None) -> None:
+        """Sets it back to a snapshot, or to the image that it is made of: no file and no process of before is left.
+
+        Requests that are under way in it raise `SandboxRestored`. Raises `SnapshotNotFound`.
+        """
+        at = f"{self._path}/restore"
+        self.info = info_of((self._connection.send("POST", at, encoded(given(snapshot=snapshot)))).json())
+
+    def diff(self, path: str = "/") -> Diff:
+        """What it has added, modified and deleted since its image, at and below a path; its processes stand still."""
+        return diff_of((self._connection.send("GET", target(f"{self._path}/diff", path=path))).json())
+
+    def diff_patch(self, path: str = "/") -> str:
+        """What it has changed of text files below a directory, as a unified diff for `git apply` there."""
+        return (self._connection.send("GET", target(f"{self._path}/diff/patch", path=path))).content.decode()
+
+    def diff_layer(self, path: str = "/") -> bytes:
+        """What it has changed, as a layer of an OCI image: a tar archive."""
+        return (self._connection.send("GET", target(f"{self._path}/diff/layer", path=path))).content
 
     def refresh(self) -> SandboxInfo:
         """Asks the server how it is."""

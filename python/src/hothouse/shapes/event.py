@@ -15,8 +15,9 @@ class Event:
     """Something that happened to a sandbox.
 
     `event` is `created`, `adopted` (found by a server that started), `claimed`, `frozen` (`frozen_by` is then
-    `client` or `pressure`, of memory), `thawed`, `died` (then `reason` says why), `ended` (then `ending` is there), or a word of a later server. `seq` counts up on one server;
-    `id` is what `Client.events(after=...)` takes to go on behind this event. `at` is RFC 3339 in UTC.
+    `client` or `pressure`, of memory), `thawed`, `snapshotted` (`snapshot` is its id), `restored` (to `image`), `died`
+    (then `reason` says why), `ended` (then `ending` is there), or a word of a later server. `seq` counts up on one
+    server; `id` is what `Client.events(after=...)` takes to go on behind this event. `at` is RFC 3339 in UTC.
     """
 
     event: str
@@ -30,6 +31,8 @@ class Event:
     reason: Optional[str] = None
     ending: Optional[Ending] = None
     frozen_by: Optional[str] = None
+    snapshot: Optional[str] = None
+    image: Optional[str] = None
 
 
 @dataclass(**SLOTS)
@@ -59,6 +62,8 @@ def happening_of(id: str, body: Mapping[str, Any]) -> Event:
         body.get("reason"),
         None if ending is None else ending_of(ending),
         body.get("frozen_by"),
+        body.get("snapshot"),
+        body.get("image"),
     )
 
 

@@ -31,8 +31,8 @@ class Lease:
 
     `lifetime_s` counts from when it was made or claimed, `idle_s` from the last request to it or the end of the last
     command in it, `owner_s` from the last word of `owner`: a request to any sandbox of that owner, or `renew()`.
-    `reclaim` says what may be done to it while it is idle and the machine is short of memory: `never` anything, `freeze`
-    it until the next request (so when None), or `end` it where that is not enough.
+    `reclaim` says what may be done to it while it is idle and the machine is short of memory: `never` anything,
+    `freeze` it until the next request (so when None), or `end` it where that is not enough.
     """
 
     lifetime_s: Optional[float] = None

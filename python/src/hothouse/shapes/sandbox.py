@@ -42,6 +42,8 @@ class SandboxSpec:
     secrets: dict[str, str]
     needs: dict[str, float]
     setup: list[str]
+    pull: str
+    user: Optional[str]
 
 
 @dataclass(**SLOTS)
@@ -78,8 +80,8 @@ class SandboxInfo:
     """A sandbox as listings show it.
 
     `created_at` is RFC 3339 in UTC; `create_s` is how long making it took, in seconds; `reason` says why a dead one
-    is dead. `frozen_by` says who froze a frozen one; what was frozen for `pressure` of memory thaws with the next request
-    to it. `group` is the group that it is a member of, `tenant` whose it is where the server has keys.
+    is dead. `frozen_by` says who froze a frozen one; what was frozen for `pressure` of memory thaws with the next
+    request to it. `group` is the group that it is a member of, `tenant` whose it is where the server has keys.
     """
 
     id: str
@@ -141,6 +143,8 @@ def spec_of(body: Mapping[str, Any]) -> SandboxSpec:
         body.get("secrets", {}),
         body.get("needs", {}),
         body.get("setup", []),
+        body.get("pull", "missing"),
+        body.get("user"),
     )
 
 

@@ -1,0 +1,70 @@
+# Generated from ../_async by generate_sync.py: edit that, then run it.
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import hothouse
+from hothouse import Client
+
+
+def names_of(archive: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return opened.getnames()
+
+
+def test_a_sandbox_is_frozen_into_a_snapshot_and_others_are_made_of_it(client: Client) -> None:
+    with client.create() as sandbox:
+        sandbox.run("mkdir /workspace/d; echo one > /workspace/d/f", check=True)
+        info = sandbox.snapshot(id="s", labels={"step": "1"})
+        assert (info.id, info.sandbox_id, info.image, info.holds) == ("s", sandbox.id, "host", "files")
+        assert [found.labels for found in client.snapshots.list()] == [{"step": "1"}]
+        with pytest.raises(hothouse.SnapshotExists):
+            sandbox.snapshot(id="s")
+        sandbox.run("echo two > /workspace/d/f; rm /etc/hostname")
+        assert [(c.change, c.path) for c in (sandbox.diff("/etc")).changes] == [("deleted", "/etc/hostname")]
+        assert "+two\n" in sandbox.diff_patch("/workspace")
+        names = names_of(sandbox.diff_layer())
+        assert "etc/.wh.hostname" in names
+        sandbox.restore("s")
+        assert (sandbox.run("cat /workspace/d/f /etc/hostname")).stdout.startswith("one\n")
+        with pytest.raises(hothouse.SnapshotInUse):
+            client.snapshots.delete("s")
+    assert (client.snapshots.get("s")).sandboxes == 0
+    assert names_of(client.snapshots.layer("s"))
+    client.snapshots.delete("s")
+    with pytest.raises(hothouse.SnapshotNotFound):
+        client.snapshots.get("s")
+
+
+def test_forks_begin_as_their_origin_is(client: Client) -> None:
+    with client.create(env={"A": "1"}) as origin:
+        origin.run("echo state > /workspace/f", check=True)
+        with origin.fork(id="fork", env={"B": "2"}) as fork:
+            assert (fork.run("cat /workspace/f; echo $A$B")).stdout == "state\n12\n"
+        with client.group(3, fork_of=origin.id, labels={"try": "1"}) as group:
+            for member in group:
+                assert (member.run("cat /workspace/f")).stdout == "state\n"
+        with pytest.raises(ValueError, match="image"):
+            client.group(3, fork_of=origin.id, image="host")
+
+
+def test_an_image_goes_into_the_store_and_out_again(client: Client, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "root.tar", "w") as archive:
+        entry = tarfile.TarInfo("note")
+        entry.size = 5
+        archive.addfile(entry, io.BytesIO(b"hello"))
+    image = client.images.load(tmp_path / "root.tar", name="note:1")
+    assert [found.id for found in client.images.list()] == [image.id]
+    assert (client.images.get(image.id)).id == image.id
+    client.images.save(image.id, tmp_path / "out.tar")
+    assert "index.json" in names_of((tmp_path / "out.tar").read_bytes())
+    with pytest.raises(hothouse.ImageUnavailable):
+        client.images.pull("docker://127.0.0.1:1/none:1")
+    assert (client.images.delete(image.id)).images == [image.id]
+    assert (client.images.prune(all=True)).images == []
+    with pytest.raises(hothouse.ImageNotFound):
+        client.images.get(image.id)
