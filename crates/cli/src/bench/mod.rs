@@ -13,6 +13,7 @@ mod create;
 mod density;
 mod exec;
 mod footprint;
+mod fork;
 mod growth;
 mod http;
 mod image;
@@ -50,6 +51,8 @@ enum Bench {
     Session,
     /// Open, ask and fork live Python interpreters, against `python3` started anew
     Context,
+    /// Fork a sandbox, fan out into many, set one back
+    Fork,
     /// Score tasks, against the same tasks as bare Python processes
     Score,
     /// Unpack an image, against `tar -x`; make sandboxes from one layer and from thirty
@@ -120,6 +123,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Fork,
             Bench::Image,
             Bench::Adopt,
             Bench::Growth,
@@ -131,6 +135,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Fork,
             Bench::Image,
             Bench::Score,
             Bench::Adopt,
@@ -169,6 +174,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
         Bench::Context => context::run(rounds),
+        Bench::Fork => fork::run(rounds),
         Bench::Image => image::run(rounds),
         Bench::Score => {
             let tasks =

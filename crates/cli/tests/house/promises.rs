@@ -42,10 +42,12 @@ fn gather(directory: &Path, witnesses: &mut Witnesses) {
 fn witnesses() -> Witnesses {
     let mut found = Witnesses::default();
     gather(&crate::root().join("crates"), &mut found);
-    found.benches =
-        ["create", "claim", "exec", "session", "context", "image", "score", "adopt", "growth", "density"]
-            .map(ToOwned::to_owned)
-            .into();
+    found.benches = [
+        "create", "claim", "exec", "session", "context", "fork", "image", "score", "adopt", "growth",
+        "density",
+    ]
+    .map(ToOwned::to_owned)
+    .into();
     found
 }
 
