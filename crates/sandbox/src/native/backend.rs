@@ -578,8 +578,11 @@ impl NativeBackend {
         let (inner, spec) = (&self.inner, &terms.spec);
         let step =
             |step: &str, reason: String| CreateError::Step { id: id.clone(), step: step.to_owned(), reason };
-        let made = self.make_body(id, spec, image, making, || inner.directory.make(id)).await;
-        let body = made.map_err(|error| self.give_up(id, error))?;
+        // One that is there already is another sandbox's.
+        let mut is_ours = false;
+        let directory = || inner.directory.make(id).inspect(|_| is_ours = true);
+        let made = self.make_body(id, spec, image, making, directory).await;
+        let body = made.map_err(|error| if is_ours { self.give_up(id, error) } else { error })?;
         let death = inner.remember(&body);
         let running = Running {
             backend: Arc::clone(inner),

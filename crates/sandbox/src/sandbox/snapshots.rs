@@ -40,7 +40,6 @@ impl Sandbox {
     /// Owner: takes it.
     pub(super) async fn snapshot_now(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
         self.wake_now().await?;
-        self.wake_now().await?;
         let entered = self.inner.gate.enter(&self.inner.id)?;
         let running = self.inner.running.read().await;
         let Some(running) = running.as_ref() else { return Err(self.gone()) };
@@ -104,7 +103,6 @@ impl Sandbox {
         &self,
         image: Option<(ImageRef, SnapshotUse)>,
     ) -> Result<watch::Receiver<Option<String>>, SandboxError> {
-        self.wake_now().await?;
         self.wake_now().await?;
         drop(self.inner.gate.enter(&self.inner.id)?);
         // Nobody gets a connection to the body that goes, and no claim changes the terms meanwhile.
