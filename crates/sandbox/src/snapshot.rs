@@ -160,6 +160,10 @@ impl SnapshotStore {
                 }
             }
         }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it holds no more than there are sandboxes, none of which may wait to end"
+        )]
         let (discarded, to_remove) = mpsc::unbounded_channel();
         Ok((Arc::new(Self { kept, passing, entries: Mutex::new(entries), discarded }), to_remove))
     }
