@@ -66,7 +66,7 @@ pub(crate) async fn patch(
             entry.change.path = name.to_owned();
         }
     }
-    Ok(written("text/x-diff", files, entries, |entries, into| write_patch(entries, into)))
+    Ok(written("text/x-diff", files, entries, write_patch))
 }
 
 /// What a sandbox has changed, as a layer of an OCI image: a tar archive in which `.wh.NAME` stands for what was deleted.
@@ -85,7 +85,7 @@ pub(crate) async fn layer(
     let below = below(&mut query)?;
     query.finish()?;
     let (files, entries) = app.node.changes(&sandbox, below.into()).await?;
-    Ok(written(LAYER, files, entries, |entries, into| write_layer(entries, into)))
+    Ok(written(LAYER, files, entries, write_layer))
 }
 
 /// What a snapshot changes of its image, as a layer of an OCI image.
@@ -103,7 +103,7 @@ pub(crate) async fn of_snapshot(
     query.finish()?;
     let files = app.node.use_snapshot(&id, caller.scope())?;
     let entries = app.node.snapshot_changes(&id, "/".into()).await?;
-    Ok(written(LAYER, files, entries, |entries, into| write_layer(entries, into)))
+    Ok(written(LAYER, files, entries, write_layer))
 }
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";

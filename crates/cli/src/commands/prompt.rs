@@ -124,7 +124,7 @@ fn goes_on(code: &str) -> bool {
         rest = &rest[c.len_utf8()..];
     }
     let mut lines = code.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let first_opens = lines.clone().any(|line| opens_block(line));
+    let first_opens = lines.clone().any(opens_block);
     let last = lines.next_back().unwrap_or_default();
     open > 0
         || quote.is_some_and(|mark| mark.len() == 3)

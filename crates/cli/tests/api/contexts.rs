@@ -67,10 +67,9 @@ async fn a_run_carries_an_id_and_outlives_the_server_that_was_asked() -> Result<
     let body = json!({"exec_id": "once", "code":
         "import time\nn += 1\nprint('begun', flush=True)\nwhile not __import__('os').path.exists('/tmp/go'): time.sleep(0.01)\nn"});
     // The first asker dies with the server in the middle of the run.
-    let asking = {
-        let request = server.request(reqwest::Method::POST, &format!("{c}/run")).json(&body);
-        tokio::spawn(async move { request.send().await.map(drop) })
-    };
+    let mut asking = tokio::task::JoinSet::new();
+    let request = server.request(reqwest::Method::POST, &format!("{c}/run")).json(&body);
+    asking.spawn(async move { request.send().await.map(drop) });
     until("the code to run", async || {
         let status = server.get(&format!("{sandbox}/execs/once")).await?;
         Ok((status.status == 200 && status.json()?["stdout_bytes"] == 6).then_some(()))
@@ -78,7 +77,9 @@ async fn a_run_carries_an_id_and_outlives_the_server_that_was_asked() -> Result<
     .await?;
     let server = server.killed_and_started_again().await?;
     // It was cut off: that is what it is for.
-    _ = asking.await?;
+    while let Some(asked) = asking.join_next().await {
+        _ = asked?;
+    }
     ensure!(server.get(&c).await?.expect(200)?.json()?["state"] == "busy", "it goes on");
     server.post(&format!("{c}/run"), &json!({"code": "1"})).await?.problem(409, "context_busy")?;
     let path = format!("{c}/run");
