@@ -21,7 +21,7 @@ pub(crate) struct CreateArgs {
     /// Working directory of commands that name none [default: /workspace]
     #[arg(long, short = 'w', value_name = "PATH")]
     workdir: Option<String>,
-    /// User of every command in it that names none, USER[:GROUP] [default: the image's, or root]
+    /// User of every command in it that names none, USER or USER:GROUP [default: the image's, or root]
     #[arg(long, short = 'u', value_name = "USER")]
     user: Option<String>,
     /// A label for finding it again (repeatable)

@@ -42,7 +42,7 @@ enum What {
 /// Fetch an image into the store; one that is there and unchanged costs a look
 #[derive(Debug, clap::Args)]
 struct PullArgs {
-    /// NAME[:TAG][@DIGEST] of a registry, docker-daemon:NAME, docker-archive:/path, oci:/path, dir:/path …
+    /// NAME, NAME:TAG or NAME@DIGEST of a registry, docker-daemon:NAME, docker-archive:/path, oci:/path, dir:/path …
     image: ImageRef,
     /// A name for it in the store, beside its own
     #[arg(long, value_name = "NAME[:TAG]")]
@@ -91,7 +91,7 @@ struct LsArgs {
 /// Show all about an image, as JSON
 #[derive(Debug, clap::Args)]
 struct InspectArgs {
-    /// NAME[:TAG] or sha256:DIGITS
+    /// NAME, NAME:TAG or sha256:DIGITS
     image: ImageRef,
     #[command(flatten)]
     place: PlaceFlags,
@@ -100,7 +100,7 @@ struct InspectArgs {
 /// Remove images; by one of several names, only the name
 #[derive(Debug, clap::Args)]
 struct RmArgs {
-    /// NAME[:TAG] or sha256:DIGITS
+    /// NAME, NAME:TAG or sha256:DIGITS
     #[arg(required = true)]
     images: Vec<ImageRef>,
     #[command(flatten)]
@@ -126,7 +126,7 @@ struct PruneArgs {
 /// Write an image to a file that Docker, Podman and skopeo read
 #[derive(Debug, clap::Args)]
 struct ExportArgs {
-    /// NAME[:TAG] or sha256:DIGITS
+    /// NAME, NAME:TAG or sha256:DIGITS
     image: ImageRef,
     /// The file [default: standard output]
     #[arg(long, short = 'o', value_name = "FILE")]

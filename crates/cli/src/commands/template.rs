@@ -37,7 +37,7 @@ struct SetArgs {
     /// Working directory of commands that name none [default: /workspace]
     #[arg(long, short = 'w', value_name = "PATH")]
     workdir: Option<String>,
-    /// User of every command in it that names none, USER[:GROUP] [default: the image's, or root]
+    /// User of every command in it that names none, USER or USER:GROUP [default: the image's, or root]
     #[arg(long, short = 'u', value_name = "USER")]
     user: Option<String>,
     /// A command line that has run in every sandbox before it is ready (repeatable)

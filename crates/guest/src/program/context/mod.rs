@@ -14,7 +14,7 @@
 //!                       its interpreter is gone: Ended, until it is closed or reset
 //! ```
 //!
-//! Each context has a socket of its own, on which nothing but frames of bounded length counts ([`link`]). Whatever code of a
+//! Each context has a socket of its own, on which nothing but frames of bounded length counts (`link`). Whatever code of a
 //! context does to its end of it harms that context alone: the process behind it is known by what the kernel says.
 
 mod begin;
