@@ -322,7 +322,7 @@ mod tests {
     #[test_case("tarball:/a:b")]
     #[test_case("sha256:xyz")]
     #[test_case("https://host/a")]
-    #[test_case("snapshot:s1")]
+    #[test_case("snapshot:../s1")]
     #[test_case("docker://"; "nothing after the transport")]
     fn what_is_no_reference_is_refused(text: &str) {
         assert_eq!(text.parse::<ImageRef>().unwrap_err().field, "image");

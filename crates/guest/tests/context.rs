@@ -293,7 +293,7 @@ fn what_code_says_on_the_guests_socket_harms_its_own_context_only() {
     open(&mut driver, "bad");
     let text = "import os, stat, time\nif os.fork() == 0:\n    for fd in range(3, 100):\n        try:\n            if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, b'd\\x03\\x00\\x00\\x00\\x00{}')\n        except OSError: pass\n    os._exit(0)\ntime.sleep(1000)";
     let answer = run(&mut driver, "bad", text);
-    assert_eq!(answer.ending(), &Ending::Signalled(9));
+    assert_eq!(answer.ending(), &Ending::Signalled(9), "{}", answer.value());
     assert_eq!(answer.value(), r#"{"died":"another process spoke in its place"}"#);
 }
 

@@ -83,6 +83,12 @@ fn read_report(bytes: &[u8]) -> Report {
         let raised = Raised { name: name.to_owned(), message, traceback: String::new() };
         Report { error: Some(Box::new(raised)), ..Report::default() }
     };
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return ended(
+            "UnreadableReport",
+            "what the interpreter tells is no report: it is no object".to_owned(),
+        );
+    }
     match serde_json::from_slice::<Report>(bytes) {
         Ok(Report { died: Some(reason), .. }) => ended("ContextEnded", reason),
         Ok(report) => report,

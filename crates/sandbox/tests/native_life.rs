@@ -188,7 +188,9 @@ async fn sandboxes_outlive_their_backend_and_are_found_again() {
     let mut found = backend.adopt().await;
     assert_eq!((found.alive.len(), found.dead.len()), (1, 1));
     let (running, terms) = found.alive.remove(0);
-    assert_eq!((running.id(), terms.spec), (&id("kept"), SandboxSpec::default()));
+    let workdir = Some(SandboxSpec::DEFAULT_WORKDIR.to_owned());
+    let spec = SandboxSpec { workdir, ..SandboxSpec::default() };
+    assert_eq!((running.id(), terms.spec), (&id("kept"), spec));
     assert_eq!(found.dead[0].0, id("lost"));
     assert_eq!(home.state_directories(), ["kept"], "the dead and the half-made are swept");
     greet(&running).await;
