@@ -58,6 +58,9 @@ impl Server {
         if process.fault.is_none() {
             process.fault = Some(why.to_owned());
         }
+        process.link.silence();
+        // It fails where this was done at a hang-up.
+        let _removed = self.poller.remove(&process.link.socket);
         let Some(identity) = process.identity else {
             return self.give_up_start(number, GuestErrorCode::Internal, why);
         };

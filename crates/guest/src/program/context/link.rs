@@ -185,6 +185,12 @@ impl Link {
         Ok(sender)
     }
 
+    /// Nothing that it says counts any more, what was read and not looked at included.
+    pub(super) fn silence(&mut self) {
+        self.inbox.clear();
+        self.over = true;
+    }
+
     /// The next whole frame of what was read.
     pub(super) fn next(&mut self) -> Result<Option<Said>, Malformed> {
         let Some((header, rest)) = self.inbox.split_first_chunk::<HEADER>() else { return Ok(None) };
