@@ -64,16 +64,21 @@ pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     churn(scene, (count / 10).max(100)).await?;
     let before = scene.world.host();
     let began = Instant::now();
-    churn(scene, count).await?;
+    let mut quarters = Vec::new();
+    for _ in 0..4 {
+        churn(scene, count / 4).await?;
+        quarters.push(scene.world.host().resident_kib);
+    }
     let took = began.elapsed();
     let (after, grown) = settled(scene, &before).await;
     println!(
-        "     {count} sandboxes made and deleted as {} in {:.1} s, {:.0}/s; resident {} → {} KiB, descriptors {} → {}, mounts \
+        "     {count} sandboxes made and deleted as {} in {:.1} s, {:.0}/s; resident {} KiB, after each quarter {:?}, then {}; descriptors {} → {}, mounts \
          {} → {}, of the spawner {} → {}, cgroups {} → {}, network namespaces {} → {}, processes inside {} → {}",
         scene.world.whom,
         took.as_secs_f64(),
         count as f64 / took.as_secs_f64(),
         before.resident_kib,
+        quarters,
         after.resident_kib,
         before.fds,
         after.fds,
