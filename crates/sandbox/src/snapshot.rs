@@ -133,6 +133,11 @@ impl SnapshotStore {
         memory: &Path,
     ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<PathBuf>), SnapshotError> {
         let (kept, passing) = (home.join("snapshots"), memory.join(FORKS));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it holds no more than there are sandboxes, none of which may wait to end"
+        )]
+        let (discarded, to_remove) = mpsc::unbounded_channel();
         let mut entries = BTreeMap::new();
         for (directory, keep) in [(&kept, Keep::Kept), (&passing, Keep::Passing)] {
             let failed = |source| SnapshotError::Files { path: directory.clone(), source };
@@ -145,8 +150,12 @@ impl SnapshotStore {
                 let found = found.map_err(failed)?;
                 let (name, place) = (found.file_name(), found.path());
                 if name.to_string_lossy().starts_with(UNFINISHED) {
-                    fs::remove_dir_all(&place)
-                        .map_err(|source| SnapshotError::Files { path: place.clone(), source })?;
+                    // Out of the way of its id at once. What copies into it may not have ended yet.
+                    let gone = directory.join(format!("{UNFINISHED}.{}", uuid::Uuid::new_v4().simple()));
+                    let moved = fs::rename(&place, &gone);
+                    moved.map_err(|source| SnapshotError::Files { path: place, source })?;
+                    // The receiver is below.
+                    drop(discarded.send(gone));
                     continue;
                 }
                 match read_meta(&place) {
@@ -160,11 +169,6 @@ impl SnapshotStore {
                 }
             }
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it holds no more than there are sandboxes, none of which may wait to end"
-        )]
-        let (discarded, to_remove) = mpsc::unbounded_channel();
         Ok((Arc::new(Self { kept, passing, entries: Mutex::new(entries), discarded }), to_remove))
     }
 
@@ -393,9 +397,12 @@ mod tests {
         assert_eq!(again.get(&one, None).unwrap().bytes, 3, "it survives its node");
         store.delete(&one, Some(&a)).unwrap();
         assert!(gone.try_recv().unwrap().exists(), "to be removed");
-        let (again, _) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        let (again, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
         assert!(again.get(&one, None).is_err());
-        assert_eq!(fs::read_dir(home.path().join("snapshots")).unwrap().count(), 0, "swept");
+        let left: Vec<_> =
+            fs::read_dir(home.path().join("snapshots")).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(left, [gone.try_recv().unwrap()], "what was not removed is handed over once more");
+        assert!(again.begin(&one, Keep::Kept, 1).is_ok(), "the id is free again");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use axum::body::HttpBody as _;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::id::check_name;
@@ -21,6 +22,8 @@ use crate::trace;
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The status that is counted when the client went away before the answer.
 const CLIENT_WENT_AWAY: u16 = 499;
+/// Bytes of a body that come with the head of their request.
+const SHORT: u64 = 4096;
 /// The route of requests that fit none.
 const NO_ROUTE: &str = "none";
 
@@ -34,6 +37,7 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
         method = %request.method(),
         path = request.uri().path(),
     );
+    let is_long = has_long_body(&request);
     let traced = span.in_scope(|| trace::span(&request, route, id.to_str().unwrap_or_default()));
     let mut record = Record {
         app: &app,
@@ -55,8 +59,18 @@ pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next
     };
     let mut response = answer.instrument(traced.clone()).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
+    if is_long && response.status().is_client_error() {
+        // What is left of the body is not read, so the connection serves no other request; a client that is not told
+        // would send its next one on it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     record.answered(response.status().as_u16());
     response
+}
+
+/// True for a body that may be on its way still when the request is refused.
+fn has_long_body(request: &Request) -> bool {
+    request.body().size_hint().upper().is_none_or(|bytes| bytes > SHORT)
 }
 
 /// Runs a request for whoever sends it, as long as they may.

@@ -326,7 +326,9 @@ async fn a_users_images_are_those_of_the_store() -> Result<()> {
     let upload = |key: &Key| {
         key.request(&server, Method::POST, "/v1/images/import?name=shared:1").body(archive.clone())
     };
-    send(upload(&user)).await?.problem(403, "forbidden")?;
+    let refused = send(upload(&user)).await?;
+    refused.problem(403, "forbidden")?;
+    ensure!(refused.header("connection") == "close", "its body is not read: {:?}", refused.headers);
     send(upload(&admin)).await?.expect(201)?;
     user.get(&server, "/v1/images").await?.expect(200)?;
     user.delete(&server, "/v1/images/shared:1").await?.problem(403, "forbidden")?;

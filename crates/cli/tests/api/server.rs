@@ -1,6 +1,8 @@
 //! The server under test and a client of it.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -92,8 +94,25 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer> {
 /// A name for cgroups that no other test uses.
 pub(crate) fn own_cgroup() -> Option<String> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(sweep_cgroups);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     geteuid().is_root().then(|| format!("hothouse-api-{}-{count}", std::process::id()))
+}
+
+/// Removes what servers of earlier runs have left: a node leaves its own directory, which others may share.
+fn sweep_cgroups() {
+    let hierarchies = || std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let roots = hierarchies().map(|entry| entry.path()).chain([PathBuf::from("/sys/fs/cgroup")]);
+    for entry in roots.flat_map(std::fs::read_dir).flatten().flatten() {
+        let name = entry.file_name();
+        let run = name.to_str().and_then(|name| name.strip_prefix("hothouse-api-")?.split('-').next());
+        let Some(run) = run else { continue };
+        if !Path::new("/proc").join(run).exists() {
+            // One that is still in use stays, for a later run to remove.
+            drop(std::fs::remove_dir(entry.path()));
+        }
+    }
 }
 
 impl Server {

@@ -203,6 +203,36 @@ async fn snapshots_and_forks_survive_a_killed_server() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_server_that_is_killed_while_it_copies_leaves_a_sandbox_that_serves() -> Result<()> {
+    let server = Server::start().await?;
+    server.post("/v1/sandboxes", &json!({"id": "big"})).await?.expect(201)?;
+    let path = "/v1/sandboxes/big";
+    server.shell(path, "head -c 200M /dev/zero > /workspace/f; echo kept > /workspace/small").await?;
+    let snapshots = server.home().join("snapshots");
+    let mut asking = tokio::task::JoinSet::new();
+    let request = server.request(Method::POST, &format!("{path}/snapshot")).json(&json!({"id": "half"}));
+    asking.spawn(async move { request.send().await.map(drop) });
+    until("files are copied", async || {
+        Ok(std::fs::exists(snapshots.join(".unfinished-half/u0/workspace/f"))?.then_some(()))
+    })
+    .await?;
+    let server = server.killed_and_started_again().await?;
+    while let Some(asked) = asking.join_next().await {
+        // It was cut off: that is what it is for.
+        _ = asked?;
+    }
+    assert_eq!(text(&server, path, "cat /workspace/small").await?, "kept\n");
+    server.get("/v1/snapshots/half").await?.problem(404, "snapshot_not_found")?;
+    server.post(&format!("{path}/snapshot"), &json!({"id": "half"})).await?.expect(201)?;
+    until("what was half made is gone", async || {
+        let names: Vec<_> = std::fs::read_dir(&snapshots)?.flatten().map(|entry| entry.file_name()).collect();
+        Ok((names == ["half"]).then_some(()))
+    })
+    .await?;
+    server.stop().await
+}
+
+#[tokio::test]
 async fn a_snapshot_may_be_the_end_of_its_sandbox() -> Result<()> {
     let server = Server::start().await?;
     let path = server.sandbox().await?;

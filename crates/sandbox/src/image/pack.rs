@@ -140,8 +140,8 @@ impl<W: Write> Packer<W> {
         } else if kind.is_socket() {
             return Ok(());
         } else {
-            header.set_device_major(rustix::fs::major(meta.rdev())).ok();
-            header.set_device_minor(rustix::fs::minor(meta.rdev())).ok();
+            header.set_device_major(rustix::fs::major(meta.rdev()))?;
+            header.set_device_minor(rustix::fs::minor(meta.rdev()))?;
             if kind.is_char_device() { EntryType::Char } else { EntryType::Block }
         };
         header.set_entry_type(entry);

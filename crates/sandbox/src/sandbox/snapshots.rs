@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hothouse_domain::{EventKind, Holds, ImageRef, SnapshotId, SnapshotInfo};
+use hothouse_domain::{EventKind, FrozenBy, Holds, ImageRef, SnapshotId, SnapshotInfo};
 use tokio::sync::{oneshot, watch};
 
 use super::Sandbox;
@@ -56,6 +56,13 @@ impl Sandbox {
             ),
         };
         let unfinished = store.begin(&id, keep, backend.overlays(&image).await?)?;
+        let remember = |by: Option<FrozenBy>| {
+            let terms = Terms { frozen_by: by, ..Terms::clone(&terms) };
+            let failed = |source| SandboxError::Remember { id: self.inner.id.clone(), source };
+            running.remember(&terms).map_err(failed)
+        };
+        // A node that comes after a kill may thaw it then: no client has frozen it.
+        remember(Some(FrozenBy::Pressure))?;
         let stopped = self.stop(running).await?;
         let copied = running.copy_files(&unfinished, &base).await;
         if let Stopped::ByUs = stopped {
@@ -64,6 +71,7 @@ impl Sandbox {
                 link.excuse();
             }
         }
+        remember(None)?;
         drop(entered);
         let (bytes, entries) = copied?;
         let info = SnapshotInfo {
