@@ -39,7 +39,7 @@ def test_what_makes_sandboxes_takes_the_same_arguments() -> None:
     assert taken(hothouse.Sandbox.create) == wanted | {"client"}
     assert taken(hothouse.Sandbox.local) == wanted - {"id"}
     pool = taken(hothouse.Pool.claim)
-    assert taken(hothouse.Client.group) == wanted | pool | {"count", "pool", "on_failure"}
+    assert taken(hothouse.Client.group) == wanted | pool | {"count", "pool", "fork_of", "on_failure"}
     assert taken(hothouse.Templates.put) == wanted - {"id", "secrets", "wait_s", "priority"} | {"name", "setup"}
 
 

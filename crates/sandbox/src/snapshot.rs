@@ -1,11 +1,14 @@
 //! Snapshots of this node: the changed files of sandboxes, which others are made of.
 //!
 //! ```text
-//! $HOTHOUSE_HOME/snapshots/<id>/snapshot.json         what it is
-//! $HOTHOUSE_HOME/snapshots/<id>/u0, u1, …             the changes to each overlay of its image, as a layer
-//! $HOTHOUSE_HOME/snapshots/.unfinished-<id>/          half made; swept when a node starts
-//! <directory of live sandboxes>/.forks/<id>/…         the same for what only forks are made of: gone with the last
+//! $HOTHOUSE_HOME/snapshots/<id>.<nonce>/snapshot.json     what it is
+//! $HOTHOUSE_HOME/snapshots/<id>.<nonce>/u0, u1, …         the changes to each overlay of its image, as a layer
+//! $HOTHOUSE_HOME/snapshots/.unfinished-<id>/              half made; swept when a node starts
+//! <directory of live sandboxes>/.forks/<id>.<nonce>/…     the same for what only forks are made of: gone with the last
 //! ```
+//!
+//! The nonce makes each path the path of one snapshot for ever: another may have its id when it is gone, and what is
+//! known of a layer by its path must not be taken for the other's.
 
 pub mod diff;
 pub mod export;
@@ -58,14 +61,29 @@ struct Entry {
     pinned: Option<Arc<Pin>>,
 }
 
+impl Entry {
+    fn layers(&self) -> Vec<PathBuf> {
+        (0..self.meta.layers).map(|number| layer(&self.place, number)).collect()
+    }
+}
+
+/// Files of a snapshot that is no more, which are to be removed.
+#[derive(Debug)]
+pub(crate) struct Discarded {
+    /// Where they are.
+    pub(crate) place: PathBuf,
+    /// The paths that its layers had while it was one.
+    pub(crate) layers: Vec<PathBuf>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct SnapshotStore {
     kept: PathBuf,
     passing: PathBuf,
     entries: Mutex<BTreeMap<SnapshotId, Entry>>,
-    /// Directories of snapshots that are no more. Unbounded, but no longer than there are sandboxes that end.
-    discarded: mpsc::UnboundedSender<PathBuf>,
+    /// What has become of no use. Unbounded, but no longer than there are sandboxes that end.
+    discarded: mpsc::UnboundedSender<Discarded>,
 }
 
 /// Somebody uses a snapshot; it stays as long as this does.
@@ -120,18 +138,23 @@ fn layer(place: &Path, number: usize) -> PathBuf {
     place.join(format!("u{number}"))
 }
 
+/// A name that a node which starts sweeps, and that no snapshot has.
+fn doomed() -> String {
+    format!("{UNFINISHED}.{}", uuid::Uuid::new_v4().simple())
+}
+
 fn private(path: &Path) -> io::Result<()> {
     // What is in it keeps the permissions it had inside, setuid bits too: nobody else may come this far.
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 impl SnapshotStore {
-    /// Reads what there is. `memory` is where sandboxes have their directories. The receiver hears of directories that
-    /// are to be removed.
+    /// Reads what there is. `memory` is where sandboxes have their directories. The receiver hears of what is to
+    /// be removed.
     pub(crate) fn open(
         home: &Path,
         memory: &Path,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<PathBuf>), SnapshotError> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Discarded>), SnapshotError> {
         let (kept, passing) = (home.join("snapshots"), memory.join(FORKS));
         #[expect(
             clippy::disallowed_methods,
@@ -151,11 +174,11 @@ impl SnapshotStore {
                 let (name, place) = (found.file_name(), found.path());
                 if name.to_string_lossy().starts_with(UNFINISHED) {
                     // Out of the way of its id at once. What copies into it may not have ended yet.
-                    let gone = directory.join(format!("{UNFINISHED}.{}", uuid::Uuid::new_v4().simple()));
+                    let gone = directory.join(doomed());
                     let moved = fs::rename(&place, &gone);
                     moved.map_err(|source| SnapshotError::Files { path: place, source })?;
                     // The receiver is below.
-                    drop(discarded.send(gone));
+                    drop(discarded.send(Discarded { place: gone, layers: Vec::new() }));
                     continue;
                 }
                 match read_meta(&place) {
@@ -229,7 +252,8 @@ impl SnapshotStore {
         let meta = Meta { info, layers: unfinished.layers };
         let text = serde_json::to_vec(&meta).map_err(io::Error::other).map_err(failed)?;
         fs::write(unfinished.place.join(META), text).map_err(failed)?;
-        let place = self.directory(unfinished.keep).join(unfinished.id.as_str());
+        let name = format!("{}.{}", unfinished.id, uuid::Uuid::new_v4().simple());
+        let place = self.directory(unfinished.keep).join(name);
         let mut entries = locked(&self.entries);
         fs::rename(&unfinished.place, &place).map_err(failed)?;
         let entry = Entry { meta, place, keep: unfinished.keep, uses: 1, pinned: image };
@@ -263,9 +287,13 @@ impl SnapshotStore {
     }
 
     fn discard(&self, entries: &mut BTreeMap<SnapshotId, Entry>, id: &SnapshotId) {
-        if let Some(entry) = entries.remove(id)
-            && self.discarded.send(entry.place).is_err()
-        {
+        if let Some(entry) = entries.remove(id) {
+            self.hand_over(id, entry.place.clone(), &entry);
+        }
+    }
+
+    fn hand_over(&self, id: &SnapshotId, place: PathBuf, entry: &Entry) {
+        if self.discarded.send(Discarded { place, layers: entry.layers() }).is_err() {
             tracing::debug!(%id, "the node has ended; the next one removes the snapshot's files");
         }
     }
@@ -287,8 +315,7 @@ impl SnapshotStore {
     pub(crate) fn layers(&self, id: &SnapshotId) -> Result<(ImageRef, Vec<PathBuf>), SnapshotError> {
         let entries = locked(&self.entries);
         let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
-        let layers = (0..entry.meta.layers).map(|number| layer(&entry.place, number)).collect();
-        Ok((entry.meta.info.image.clone(), layers))
+        Ok((entry.meta.info.image.clone(), entry.layers()))
     }
 
     /// One that was asked for by name.
@@ -326,12 +353,11 @@ impl SnapshotStore {
             }
             Some(entry) => {
                 // Under another name at once: a node that starts after a kill sweeps it.
-                let doomed = self.kept.join(format!("{UNFINISHED}{id}"));
+                let gone = self.kept.join(doomed());
                 let failed = |source| SnapshotError::Files { path: entry.place.clone(), source };
-                fs::rename(&entry.place, &doomed).map_err(failed)?;
-                entries.remove(id);
-                if self.discarded.send(doomed).is_err() {
-                    tracing::debug!(%id, "the node has ended; the next one removes the snapshot's files");
+                fs::rename(&entry.place, &gone).map_err(failed)?;
+                if let Some(entry) = entries.remove(id) {
+                    self.hand_over(id, gone, &entry);
                 }
                 Ok(())
             }
@@ -385,7 +411,8 @@ mod tests {
         assert!(matches!(store.begin(&one, Keep::Kept, 2), Err(SnapshotError::Exists(_))));
         let used = store.finish(&unfinished, info(&one, Some("a")), None).unwrap();
         drop(unfinished);
-        assert_eq!(store.layers(&one).unwrap().1.len(), 2);
+        let layers = store.layers(&one).unwrap().1;
+        assert_eq!(layers.len(), 2);
         assert!(matches!(store.delete(&one, None), Err(SnapshotError::InUse { sandboxes: 1, .. })));
         drop(used);
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
@@ -396,12 +423,15 @@ mod tests {
         let (again, _) = SnapshotStore::open(home.path(), memory.path()).unwrap();
         assert_eq!(again.get(&one, None).unwrap().bytes, 3, "it survives its node");
         store.delete(&one, Some(&a)).unwrap();
-        assert!(gone.try_recv().unwrap().exists(), "to be removed");
+        let discarded = gone.try_recv().unwrap();
+        assert!(discarded.place.exists(), "to be removed");
+        assert_eq!(discarded.layers, layers, "they are known by the paths they had");
+        assert!(store.begin(&one, Keep::Kept, 2).is_ok(), "the id is free at once");
         let (again, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
         assert!(again.get(&one, None).is_err());
         let left: Vec<_> =
             fs::read_dir(home.path().join("snapshots")).unwrap().map(|e| e.unwrap().path()).collect();
-        assert_eq!(left, [gone.try_recv().unwrap()], "what was not removed is handed over once more");
+        assert_eq!(left, [gone.try_recv().unwrap().place], "what was not removed is handed over once more");
         assert!(again.begin(&one, Keep::Kept, 1).is_ok(), "the id is free again");
     }
 

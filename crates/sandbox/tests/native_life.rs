@@ -240,6 +240,14 @@ async fn a_directory_is_an_image_and_an_unsafe_one_is_refused() {
         let mut found: Vec<&str> = listing.iter().map(|file| file.path.as_str()).collect();
         found.sort_unstable();
         assert_eq!(found, ["/bin", "/dev", "/proc", "/tmp", "/workspace"]);
+
+        std::fs::rename(&root, home.beside("earlier")).unwrap();
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        let spec = SandboxSpec { image: image.clone(), id: Some(id("later")), ..SandboxSpec::default() };
+        let listing = node.create(spec).await.unwrap().list_dir("/").await.unwrap();
+        assert!(listing.iter().any(|file| file.path == "/etc"), "what is there now counts: {listing:?}");
+        std::fs::remove_dir_all(&root).unwrap();
+        std::fs::rename(home.beside("earlier"), &root).unwrap();
     })
     .await;
     assert_eq!(names(&root), ["bin"], "the image itself does not change");

@@ -172,7 +172,7 @@ impl Server {
     }
 
     /// Its home.
-    pub(crate) fn home(&self) -> std::path::PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 

@@ -1,5 +1,7 @@
 //! Snapshots, forks, groups of forks, and sandboxes that are set back.
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -130,6 +132,13 @@ async fn a_group_of_forks_is_made_once_and_whole() -> Result<()> {
     server.stop().await
 }
 
+/// The ids of the snapshots that there are files of; half-made ones have an empty one.
+fn files_of_snapshots(server: &Server) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(server.home().join("snapshots"))?;
+    let id = |name: OsString| name.to_string_lossy().split('.').next().unwrap_or_default().to_owned();
+    Ok(entries.flatten().map(|entry| id(entry.file_name())).collect())
+}
+
 /// Waits until nothing is left of what forks were made of.
 async fn forks_gone(server: &Server) -> Result<()> {
     let forks = server.home().join("sandboxes/.forks");
@@ -224,10 +233,10 @@ async fn a_server_that_is_killed_while_it_copies_leaves_a_sandbox_that_serves() 
     assert_eq!(text(&server, path, "cat /workspace/small").await?, "kept\n");
     server.get("/v1/snapshots/half").await?.problem(404, "snapshot_not_found")?;
     server.post(&format!("{path}/snapshot"), &json!({"id": "half"})).await?.expect(201)?;
-    until("what was half made is gone", async || {
-        let names: Vec<_> = std::fs::read_dir(&snapshots)?.flatten().map(|entry| entry.file_name()).collect();
-        Ok((names == ["half"]).then_some(()))
-    })
+    until(
+        "what was half made is gone",
+        async || Ok((files_of_snapshots(&server)? == ["half"]).then_some(())),
+    )
     .await?;
     server.stop().await
 }
@@ -242,6 +251,21 @@ async fn a_snapshot_may_be_the_end_of_its_sandbox() -> Result<()> {
     server.get(&path).await?.problem(410, "sandbox_ended")?;
     server.post("/v1/sandboxes", &json!({"id": "next", "image": "snapshot:last"})).await?.expect(201)?;
     assert_eq!(text(&server, "/v1/sandboxes/next", "cat /workspace/f").await?, "last\n");
+    server.stop().await
+}
+
+#[tokio::test]
+async fn an_id_may_be_used_again_and_means_the_new_one() -> Result<()> {
+    let server = Server::start().await?;
+    let path = server.sandbox().await?;
+    for round in 0..20 {
+        server.shell(&path, &format!("echo {round} > /workspace/f")).await?;
+        server.post(&format!("{path}/snapshot"), &json!({"id": "again"})).await?.expect(201)?;
+        server.post("/v1/sandboxes", &json!({"id": "made", "image": "snapshot:again"})).await?.expect(201)?;
+        assert_eq!(text(&server, "/v1/sandboxes/made", "cat /workspace/f").await?, format!("{round}\n"));
+        server.delete("/v1/sandboxes/made").await?.expect(204)?;
+        server.delete("/v1/snapshots/again").await?.expect(204)?;
+    }
     server.stop().await
 }
 
@@ -290,8 +314,7 @@ async fn what_cannot_be_taken_forked_or_deleted_says_why_and_leaves_nothing() ->
     server.shell(&path, deep).await?;
     let problem = server.post(&snapshot, &json!({"id": "deep"})).await?.problem(500, "internal")?;
     ensure!(problem["detail"].as_str().is_some_and(|text| text.contains("directories deep")), "{problem}");
-    let names: Vec<_> =
-        std::fs::read_dir(server.home().join("snapshots"))?.flatten().map(|e| e.file_name()).collect();
+    let names = files_of_snapshots(&server)?;
     ensure!(names == ["s"], "{names:?}");
     assert_eq!(text(&server, &path, "echo alive").await?, "alive\n", "it goes on");
     dead(&server).await?;

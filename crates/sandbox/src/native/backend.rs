@@ -1,23 +1,19 @@
-//! The native backend: the spawner's driver.
+//! The native backend: what lives, and the spawner that makes it.
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hothouse_domain::image::ImageConfig;
 use hothouse_domain::{Capabilities, SandboxId, SandboxSpec};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::cgroup::Layout;
+use super::driver::Spawner;
 use super::running::Origin;
 use super::state::{State, StateDirectory, boot};
 use super::wire::{
@@ -25,15 +21,14 @@ use super::wire::{
 };
 use super::{
     CreateError, NativeOptions, NativeStartError, Running, SpawnerArguments, WhenOrphaned, capabilities,
-    packet, process,
+    process,
 };
 use crate::image::{Image, ImageStore, Images};
+use crate::link::locked;
 use crate::makings::{CreateStage, Making, Makings};
 use crate::snapshot::SnapshotStore;
 use crate::terms::Terms;
 
-/// How long the spawner may take to come up.
-const START_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a process that ends may take to leave its home.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a request waits for a spawner while one is being started.
@@ -41,15 +36,6 @@ const SPAWNER_PATIENCE: Duration = Duration::from_secs(15);
 /// The pause before a spawner is started again that ended at once or did not start, doubled with each in a row up to the
 /// second. It is tried for ever: what it lacks may come back.
 const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-
-/// What an earlier backend on this home has left.
-#[derive(Debug, Default)]
-pub struct Adopted {
-    /// They live.
-    pub alive: Vec<(Running, Terms)>,
-    /// They were handed out, and ended while nobody was there.
-    pub dead: Vec<(SandboxId, Terms)>,
-}
 
 /// The native backend of this machine.
 #[derive(Debug)]
@@ -85,127 +71,6 @@ struct Alive {
     death: watch::Sender<Option<String>>,
 }
 
-/// One spawner process.
-#[derive(Debug)]
-struct Spawner {
-    socket: AsyncFd<OwnedFd>,
-    next: AtomicU64,
-    waiting: Mutex<HashMap<Ticket, oneshot::Sender<Report>>>,
-    trees: tokio::sync::Mutex<HashMap<String, u32>>,
-    process: tokio::sync::Mutex<tokio::process::Child>,
-    pid: u32,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Every critical section here leaves its data whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Spawner {
-    /// Starts a spawner and hears what it can do.
-    async fn start(inner: &Inner) -> Result<(Self, Abilities), String> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(|e| format!("making a socket pair: {e}"))?;
-        let arguments = SpawnerArguments {
-            instance: inner.instance.clone(),
-            cgroup: inner.options.cgroup.clone(),
-            when_orphaned: inner.options.when_orphaned,
-            ahead: inner.options.ahead,
-        };
-        let process = spawn(inner, &arguments, theirs)
-            .map_err(|e| format!("starting {}: {e}", inner.options.spawner.display()))?;
-        let socket = watch_socket(ours).map_err(|e| format!("watching the spawner: {e}"))?;
-        let spawner = Self {
-            pid: process.id().unwrap_or(0),
-            socket,
-            next: AtomicU64::new(first_ticket()),
-            waiting: Mutex::default(),
-            trees: tokio::sync::Mutex::default(),
-            process: tokio::sync::Mutex::new(process),
-        };
-        let hello = tokio::time::timeout(START_PATIENCE, spawner.receive(&mut vec![0; MAX_PACKET])).await;
-        match hello {
-            Ok(Ok(Some(Report::Ready { abilities }))) => Ok((spawner, abilities)),
-            Ok(Ok(Some(Report::Unable { reason }))) => Err(reason),
-            Ok(Ok(Some(other))) => Err(format!("the spawner began with {other:?}")),
-            Ok(Ok(None)) => {
-                let ended = spawner.process.lock().await.wait().await;
-                Err(format!("the spawner ended at once: {ended:?}"))
-            }
-            Ok(Err(e)) => Err(format!("hearing from the spawner: {e}")),
-            Err(_) => {
-                if let Err(error) = spawner.process.lock().await.start_kill() {
-                    tracing::error!(%error, "ending a spawner that says nothing");
-                }
-                Err(format!("the spawner said nothing for {START_PATIENCE:?}"))
-            }
-        }
-    }
-
-    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Report>> {
-        let got = self
-            .socket
-            .async_io(Interest::READABLE, |socket| packet::receive::<Report>(socket.as_fd(), buffer))
-            .await?;
-        Ok(got.map(|(report, _)| report))
-    }
-
-    async fn send(&self, order: &Order, fd: Option<&OwnedFd>) -> io::Result<()> {
-        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
-        self.socket.async_io(Interest::WRITABLE, |socket| packet::send(socket.as_fd(), order, &fds)).await
-    }
-
-    /// Sends an order and waits for its answer. `Err` says what happened to the order.
-    async fn ask(&self, order: impl FnOnce(Ticket) -> Order, fd: Option<&OwnedFd>) -> Result<Report, String> {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        lock(&self.waiting).insert(ticket, sender);
-        if let Err(e) = self.send(&order(ticket), fd).await {
-            lock(&self.waiting).remove(&ticket);
-            return Err(format!("telling the spawner: {e}"));
-        }
-        match answer.await {
-            Ok(Report::Failed { step, reason, .. }) => Err(format!("{step}: {reason}")),
-            Ok(report) => Ok(report),
-            Err(_) => Err("the spawner ended before it answered".to_owned()),
-        }
-    }
-
-    /// No sandbox will be made of this tree any more.
-    async fn forget_layer(&self, path: &str) -> io::Result<()> {
-        match self.trees.lock().await.remove(path) {
-            Some(layer) => self.send(&Order::Unregister { layer }, None).await,
-            None => Ok(()),
-        }
-    }
-
-    /// The number of a tree of layers, which is registered the first time.
-    async fn tree(&self, path: &str) -> Result<u32, String> {
-        let mut trees = self.trees.lock().await;
-        if let Some(&layer) = trees.get(path) {
-            return Ok(layer);
-        }
-        let path = path.to_owned();
-        match self.ask(|ticket| Order::Register { ticket, path: path.clone() }, None).await? {
-            Report::Registered { layer, .. } => {
-                trees.insert(path, layer);
-                Ok(layer)
-            }
-            other => Err(format!("the spawner answered {other:?}")),
-        }
-    }
-}
-
-#[expect(
-    unsafe_code,
-    reason = "the safe constructor was deprecated for types that lend out a foreign descriptor"
-)]
-fn watch_socket(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd gives its own descriptor, the same one all its life, and closes it only when dropped.
-    Ok(unsafe { AsyncFd::register(socket) }?)
-}
-
 /// Takes the lock of a home. One that has just been closed is waited for.
 async fn take_lock(home: &Path) -> Result<std::fs::File, String> {
     let path = home.join("native.lock");
@@ -224,20 +89,6 @@ async fn take_lock(home: &Path) -> Result<std::fs::File, String> {
     }
 }
 
-/// Starts the program with our socket as its standard input, which takes no code between fork and exec.
-fn spawn(inner: &Inner, arguments: &SpawnerArguments, socket: OwnedFd) -> io::Result<tokio::process::Child> {
-    let mut command = tokio::process::Command::new(&inner.options.spawner);
-    command.args(arguments.to_arguments()).stdin(socket).stdout(Stdio::null()).current_dir("/");
-    // Signals for the server's terminal are not for the spawner: the server tells it what to do.
-    command.process_group(0);
-    command.spawn()
-}
-
-/// Tickets name sandboxes, also those that a later backend finds: each begins where no earlier one has been.
-fn first_ticket() -> Ticket {
-    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(1)
-}
-
 /// Short and the same for the same home: names control groups.
 fn instance_of(home: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
@@ -246,6 +97,17 @@ fn instance_of(home: &Path) -> String {
 }
 
 impl Inner {
+    /// Starts a spawner and hears what it can do.
+    async fn start_spawner(&self) -> Result<(Spawner, Abilities), String> {
+        let arguments = SpawnerArguments {
+            instance: self.instance.clone(),
+            cgroup: self.options.cgroup.clone(),
+            when_orphaned: self.options.when_orphaned,
+            ahead: self.options.ahead,
+        };
+        Spawner::start(&self.options.spawner, &arguments).await
+    }
+
     /// The spawner; waits while one is being restarted.
     async fn spawner(&self) -> Result<Arc<Spawner>, String> {
         let mut current = self.spawner.subscribe();
@@ -271,17 +133,17 @@ impl Inner {
 
     /// No longer listens for this sandbox's end.
     pub(super) fn forget(&self, key: Ticket) {
-        lock(&self.alive).remove(&key);
+        locked(&self.alive).remove(&key);
     }
 
     /// Listens for a sandbox's end from now on.
     pub(super) fn remember(&self, body: &Body) -> watch::Sender<Option<String>> {
         let new = || Alive { body: body.clone(), death: watch::Sender::new(None) };
-        lock(&self.alive).entry(body.key).or_insert_with(new).death.clone()
+        locked(&self.alive).entry(body.key).or_insert_with(new).death.clone()
     }
 
     fn died(&self, key: Ticket, reason: String) {
-        if let Some(alive) = lock(&self.alive).get(&key) {
+        if let Some(alive) = locked(&self.alive).get(&key) {
             alive.death.send_if_modified(|known| {
                 let first = known.is_none();
                 known.get_or_insert(reason);
@@ -312,7 +174,7 @@ impl Inner {
             }
             self.spawner.send_replace(None);
             // Those who wait learn that their order's fate is unknown.
-            lock(&spawner.waiting).clear();
+            spawner.give_up();
             self.sweep_half_made().await;
             spawner = loop {
                 if restarts > 0 {
@@ -320,12 +182,12 @@ impl Inner {
                     tokio::time::sleep(pause.min(RESTART_PAUSE.1)).await;
                 }
                 restarts = restarts.saturating_add(1);
-                match Spawner::start(&self).await {
+                match self.start_spawner().await {
                     Ok((spawner, _)) => break Arc::new(spawner),
                     Err(reason) => tracing::error!(%reason, "starting the spawner"),
                 }
             };
-            let bodies: Vec<Body> = lock(&self.alive).values().map(|alive| alive.body.clone()).collect();
+            let bodies: Vec<Body> = locked(&self.alive).values().map(|alive| alive.body.clone()).collect();
             for body in bodies {
                 if let Err(e) = spawner.send(&Order::Adopt { body }, None).await {
                     tracing::error!(error = %e, "telling the new spawner of a sandbox");
@@ -351,29 +213,24 @@ impl Inner {
             // Before whoever asked goes on: its end may be the next report.
             self.remember(body);
         }
-        let waiting = lock(&spawner.waiting).remove(&ticket);
-        let unheard = match waiting {
-            Some(sender) => sender.send(report).err(),
-            None => Some(report),
-        };
+        let unheard = spawner.answer(ticket, report);
         if let Some(Report::Created { body, .. }) = unheard {
             // Whoever asked has gone; a sandbox that nobody knows of must not live.
             tracing::warn!(pid = body.pid, "a sandbox was made that nobody waits for; ending it");
             self.forget(body.key);
-            let ticket = spawner.next.fetch_add(1, Ordering::Relaxed);
-            if let Err(e) = spawner.send(&Order::Destroy { ticket, body }, None).await {
+            if let Err(e) = spawner.dispose(body).await {
                 tracing::error!(error = %e, "ending a sandbox that nobody waits for");
             }
         }
     }
 
     /// Ends processes in control groups that no sandbox owns, and removes the groups.
-    async fn sweep_half_made(&self) {
+    pub(super) async fn sweep_half_made(&self) {
         // Names carry their spawner's PID; those of the one that runs are in use or in stock.
         let running =
             self.spawner.borrow().as_ref().map(|spawner| format!("{}-{}-", self.instance, spawner.pid));
         let owned: Vec<String> =
-            lock(&self.alive).values().filter_map(|alive| alive.body.group.clone()).collect();
+            locked(&self.alive).values().filter_map(|alive| alive.body.group.clone()).collect();
         for group in self.groups.groups(&format!("{}-", self.instance)) {
             if !owned.contains(&group) && running.as_ref().is_none_or(|prefix| !group.starts_with(prefix)) {
                 self.sweep_group(&group).await;
@@ -442,7 +299,7 @@ impl NativeBackend {
             spawner,
             alive: Mutex::default(),
         });
-        let (spawner, abilities) = Spawner::start(&inner).await.map_err(NativeStartError)?;
+        let (spawner, abilities) = inner.start_spawner().await.map_err(NativeStartError)?;
         let spawner = Arc::new(spawner);
         inner.spawner.send_replace(Some(Arc::clone(&spawner)));
         let capabilities = capabilities::describe(&abilities, &inner.groups.reclaims());
@@ -484,7 +341,7 @@ impl NativeBackend {
     }
 
     /// Whether the guest of this state is of this boot and lives; what cannot be told now is found out later.
-    fn is_alive(&self, state: &State) -> bool {
+    pub(super) fn is_alive(&self, state: &State) -> bool {
         let alive = || process::is_alive(state.body.pid, state.body.start_time).unwrap_or(true);
         state.boot == self.inner.boot && alive()
     }
@@ -664,55 +521,5 @@ impl NativeBackend {
             tracing::error!(%id, error = %e, "removing the directory of a failed create");
         }
         error
-    }
-
-    /// Finds the sandboxes that an earlier server left alive, with their terms, and sweeps what is dead.
-    pub async fn adopt(&self) -> Adopted {
-        let inner = &self.inner;
-        let ids = inner.directory.ids().unwrap_or_else(|e| {
-            tracing::error!(error = %e, "listing sandboxes to adopt");
-            Vec::new()
-        });
-        let mut adopted = Adopted::default();
-        for id in ids {
-            let state = match inner.directory.load(&id) {
-                Ok(state) if self.is_alive(&state) => state,
-                dead => {
-                    if let Err(e) = inner.directory.remove(&id) {
-                        tracing::error!(%id, error = %e, "removing the directory of a dead sandbox");
-                    }
-                    // What has no state was never handed out.
-                    adopted.dead.extend(dead.ok().map(|state| (id, state.terms)));
-                    continue;
-                }
-            };
-            if let Err(reason) = inner.tell(&Order::Adopt { body: state.body.clone() }).await {
-                tracing::error!(%id, %reason, "telling the spawner of an adopted sandbox");
-            }
-            let death = inner.remember(&state.body);
-            let (backend, origin) = (Arc::clone(inner), Origin::Adopted);
-            let State { terms, created_at, body, image_id, .. } = state;
-            let pin = image_id.and_then(|id| self.images().pin(&id));
-            adopted.alive.push((Running { backend, id, body, created_at, origin, death, pin }, terms));
-        }
-        for place in inner.directory.all_beside().unwrap_or_default() {
-            self.sweep_beside(&place).await;
-        }
-        inner.sweep_half_made().await;
-        adopted
-    }
-
-    /// Ends a body that was about to take a sandbox's place, or had lost it, when the last node was killed.
-    async fn sweep_beside(&self, place: &Path) {
-        if let Ok(state) = self.inner.directory.load_at(place)
-            && self.is_alive(&state)
-            && let Err(reason) =
-                self.inner.ask(|ticket| Order::Destroy { ticket, body: state.body }, None).await
-        {
-            tracing::error!(path = %place.display(), reason, "ending a body that has no place");
-        }
-        if let Err(error) = self.inner.directory.remove_at(place) {
-            tracing::error!(path = %place.display(), %error, "removing the directory of a body that has no place");
-        }
     }
 }

@@ -10,9 +10,11 @@
 //!
 //! The spawner is out of every path but create and destroy.
 
+mod adoption;
 mod backend;
 mod capabilities;
 pub(crate) mod cgroup;
+mod driver;
 mod kernel;
 mod packet;
 mod process;
@@ -27,7 +29,8 @@ use std::path::PathBuf;
 
 use hothouse_domain::{ErrorCode, SandboxId};
 
-pub use self::backend::{Adopted, NativeBackend};
+pub use self::adoption::Adopted;
+pub use self::backend::NativeBackend;
 pub(crate) use self::running::GroupMemory;
 pub use self::running::Running;
 pub use self::spawner::spawner_main;

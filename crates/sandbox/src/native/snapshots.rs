@@ -14,33 +14,25 @@ use super::{CreateError, DestroyError};
 use crate::error::SnapshotError;
 use crate::image::{Layer, Pin};
 use crate::snapshot::diff::Changed;
-use crate::snapshot::{SnapshotStore, Unfinished};
+use crate::snapshot::{Discarded, SnapshotStore, Unfinished};
 use crate::terms::Terms;
 
 impl Inner {
     /// Removes the files of snapshots that are no more.
-    pub(super) async fn remove_discarded(self: Arc<Self>, mut discarded: mpsc::UnboundedReceiver<PathBuf>) {
-        while let Some(place) = discarded.recv().await {
-            if let Err(error) = self.remove_layers(&place).await {
-                tracing::error!(path = %place.display(), %error, "removing a snapshot's files");
+    pub(super) async fn remove_discarded(self: Arc<Self>, mut discarded: mpsc::UnboundedReceiver<Discarded>) {
+        while let Some(discarded) = discarded.recv().await {
+            if let Err(error) = self.remove_files(&discarded).await {
+                tracing::error!(path = %discarded.place.display(), %error, "removing a snapshot's files");
             }
         }
     }
 
-    async fn remove_layers(&self, place: &Path) -> io::Result<()> {
-        let gone = place.to_owned();
-        let layers = tokio::task::spawn_blocking(move || -> io::Result<Vec<PathBuf>> {
-            let layers =
-                std::fs::read_dir(&gone)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-            std::fs::remove_dir_all(&gone)?;
-            Ok(layers)
-        });
-        for layer in layers.await.map_err(io::Error::other)?? {
-            if let Some(layer) = layer.to_str() {
-                self.forget_layer(layer).await.map_err(io::Error::other)?;
-            }
+    async fn remove_files(&self, discarded: &Discarded) -> io::Result<()> {
+        for layer in discarded.layers.iter().filter_map(|layer| layer.to_str()) {
+            self.forget_layer(layer).await.map_err(io::Error::other)?;
         }
-        Ok(())
+        let gone = discarded.place.clone();
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&gone)).await.map_err(io::Error::other)?
     }
 }
 

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..archives import OutsideLinks, Progress
-from ..bodies import Command, claim_body, encoded, exec_body, given, new_id, segment, target
+from ..bodies import Command, claim_body, encoded, exec_body, given, new_id, segment
 from ..errors import ContextExists, ExecFailed, SandboxEnded, SandboxNotFound, ShellExists, SnapshotExists
-from ..retry import Repeat
 from ..shapes.context import ContextInfo, context_of
 from ..shapes.exec import ExecResult, ExecStatus, status_of
-from ..shapes.file import FilesChanged, changed_of
 from ..shapes.lease import Lease
 from ..shapes.sandbox import SandboxInfo, ShellInfo, info_of, shell_of
-from ..shapes.snapshot import Diff, SnapshotInfo, diff_of, snapshot_of
+from ..shapes.snapshot import SnapshotInfo, snapshot_of
 from ..shapes.stats import SandboxStats, sandbox_stats_of
 from .connection import Connection
 from .contexts import Context
@@ -26,13 +23,13 @@ from .files import Files
 from .orders import ordered
 from .shells import Shell
 from .stream import ExecStream
-from .transfer import LocalPath, download, upload
+from .trees import Trees
 
 if TYPE_CHECKING:
     from .client import Client
 
 
-class Sandbox:
+class Sandbox(Trees):
     """A sandbox of a server. As a context manager it is deleted at the end of the block.
 
     All methods raise `SandboxNotFound`, `SandboxEnded`, `SandboxDead` and `SandboxFrozen` where that is so, and
@@ -41,9 +38,8 @@ class Sandbox:
 
     def __init__(self, connection: Connection, info: SandboxInfo, own: Client | None) -> None:
         """For the client; `own` is a client that this sandbox alone uses and closes."""
-        self._connection = connection
+        super().__init__(connection, f"/v1/sandboxes/{segment(info.id)}")
         self._own = own
-        self._path = f"/v1/sandboxes/{segment(info.id)}"
         self._exec_url: httpx.URL = connection.url(f"{self._path}/exec")
         self.id = info.id
         self.info = info
@@ -389,42 +385,6 @@ class Sandbox:
         reply = self._connection.send("GET", f"{self._path}/shells")
         return [shell_of(item) for item in reply.json()["items"]]
 
-    def upload(self, local: LocalPath, path: str, *, progress: Progress | None = None) -> None:
-        """Copies a local file or directory to `path` in the sandbox, which becomes that file or directory.
-
-        A directory is sent as a tar archive as it is read: links as links, permission bits kept, owners not; what is
-        in the sandbox's directory already stays. `progress` is called with the bytes done and all there are; when the
-        connection breaks the copying begins anew, and so does it. Raises `OSError` for what cannot be read,
-        `ValueError` for what is no file, directory or link.
-        """
-        upload(self._connection, self._path, local, path, progress)
-
-    def download(
-        self,
-        path: str,
-        local: LocalPath,
-        *,
-        outside_links: OutsideLinks = "refuse",
-        progress: Progress | None = None,
-    ) -> None:
-        """Copies a file or directory of the sandbox to `local`, which becomes that file or directory.
-
-        A file appears whole or not at all. Nothing of a tree is written outside `local`; a link that leads outside it
-        raises `ArchiveRefused` unless `outside_links="keep"` takes such links as they are. `progress` is called with
-        the bytes done, and all there are for a file; when the connection breaks the copying begins anew.
-        """
-        download(self._connection, self._path, path, local, outside_links, progress)
-
-    def patch(self, directory: str, diff: str | bytes, *, strip: int = 1) -> FilesChanged:
-        """Applies a unified diff to the files of a directory: all of it or nothing.
-
-        `strip` leading components are taken off the names, as `patch -p` does. Raises `PatchRejected`.
-        """
-        at = target(f"{self._path}/patch", path=directory, strip=strip)
-        content = diff.encode() if isinstance(diff, str) else diff
-        reply = self._connection.send("POST", at, content, media_type="text/x-diff", repeat=Repeat.UNSEEN)
-        return changed_of(reply.json())
-
     def freeze(self) -> None:
         """Stops every process; they keep their memory. Raises `Unsupported` where the machine cannot."""
         self.info = info_of((self._connection.send("POST", f"{self._path}/freeze")).json())
@@ -492,18 +452,6 @@ class Sandbox:
         """
         at = f"{self._path}/restore"
         self.info = info_of((self._connection.send("POST", at, encoded(given(snapshot=snapshot)))).json())
-
-    def diff(self, path: str = "/") -> Diff:
-        """What it has added, modified and deleted since its image, at and below a path; its processes stand still."""
-        return diff_of((self._connection.send("GET", target(f"{self._path}/diff", path=path))).json())
-
-    def diff_patch(self, path: str = "/") -> str:
-        """What it has changed of text files below a directory, as a unified diff for `git apply` there."""
-        return (self._connection.send("GET", target(f"{self._path}/diff/patch", path=path))).content.decode()
-
-    def diff_layer(self, path: str = "/") -> bytes:
-        """What it has changed, as a layer of an OCI image: a tar archive."""
-        return (self._connection.send("GET", target(f"{self._path}/diff/layer", path=path))).content
 
     def refresh(self) -> SandboxInfo:
         """Asks the server how it is."""
