@@ -48,6 +48,7 @@ pub(crate) enum Command {
     Template(commands::template::TemplateArgs),
     Pool(commands::pool::PoolArgs),
     Image(commands::image::ImageArgs),
+    Build(commands::build::BuildArgs),
     Top(commands::top::TopArgs),
     Keys(commands::keys::KeysArgs),
     Doctor(commands::doctor::DoctorArgs),

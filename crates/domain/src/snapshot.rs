@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::id::{SandboxId, SnapshotId, TenantName};
+use crate::id::{SandboxId, SnapshotId, TemplateName, TenantName};
 use crate::image::ImageRef;
 use crate::pool::ClaimSpec;
 use crate::problem::Invalid;
 use crate::sandbox::check_labels;
+
+/// Begins the ids of snapshots that templates' setups leave. No other snapshot has one.
+pub const SETUP_PREFIX: &str = "setup-";
 
 /// What becomes of the sandbox of which a snapshot was taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,6 +44,10 @@ impl SnapshotSpec {
     /// # Errors
     /// [`Invalid`] names the field and what is allowed.
     pub fn validate(&self) -> Result<(), Invalid> {
+        if self.id.as_ref().is_some_and(|id| id.as_str().starts_with(SETUP_PREFIX)) {
+            let reason = format!("begins with {SETUP_PREFIX}, as those of templates do; choose another id");
+            return Err(Invalid::new("id", reason));
+        }
         check_labels(&self.labels)
     }
 }
@@ -77,6 +84,9 @@ pub struct SnapshotInfo {
     /// Whose it is, where keys tell tenants apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantName>,
+    /// The template whose setup has left it, and whose sandboxes are made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateName>,
     /// Sandboxes that are made of it now; it cannot be deleted while there are any.
     #[serde(default)]
     pub sandboxes: u32,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hothouse_domain::{ErrorCode, GroupId, Invalid, PoolName, Problem, TemplateName};
 use hothouse_sandbox::SandboxError;
@@ -89,6 +90,9 @@ pub enum FleetError {
         /// The end of what it wrote.
         said: String,
     },
+    /// What its template makes sandboxes of could not be had; others wait for the same.
+    #[error(transparent)]
+    Preparation(Arc<FleetError>),
     /// A sandbox could not be made or claimed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -114,6 +118,7 @@ impl FleetError {
             Self::GroupExists(_) => ErrorCode::GroupExists,
             Self::Member { source, .. } => source.code(),
             Self::Setup { .. } => ErrorCode::SetupFailed,
+            Self::Preparation(error) => error.code(),
         }
     }
 
@@ -123,6 +128,7 @@ impl FleetError {
         match self {
             Self::Invalid(invalid) => invalid.clone().into(),
             Self::Sandbox(error) => error.problem(),
+            Self::Preparation(error) => error.problem(),
             Self::Member { source, .. } => Problem { detail: self.to_string(), ..source.problem() },
             other => Problem::new(other.code(), other.to_string()),
         }

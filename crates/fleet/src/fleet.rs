@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::{Admission, QueueInfo};
 use crate::error::{FleetError, FleetStartError};
 use crate::pool::Pool;
+use crate::preparation::Preparations;
 use crate::requests::Requests;
 use crate::shelf::{PoolRecord, Shelf};
 
@@ -27,6 +28,7 @@ pub struct Fleet {
 struct Inner {
     admission: Admission,
     requests: Requests,
+    preparations: Preparations,
     /// What goes on when its caller has left.
     tasks: TaskTracker,
     templates_shelf: Shelf,
@@ -58,6 +60,8 @@ impl Fleet {
             .collect();
         let mut left = left_ready(&node);
         let (admission, requests) = (Admission::new(node.clone()), Requests::of(&node));
+        let preparations = Preparations::new(admission.clone());
+        preparations.want(templates.values());
         let mut pools = BTreeMap::new();
         for record in pools_shelf.all::<PoolRecord>()? {
             let Some(template) = templates.get(&record.spec.template) else {
@@ -67,7 +71,7 @@ impl Fleet {
             };
             let name = record.spec.name.clone();
             let ready = left.remove(&name).unwrap_or_default();
-            pools.insert(name, Pool::start(admission.clone(), record, template.clone(), ready));
+            pools.insert(name, Pool::start(preparations.clone(), admission.clone(), record, template.clone(), ready));
         }
         for sandbox in left.into_values().flatten() {
             let end = End::new(EndCause::Pool, "node", "its pool is gone");
@@ -78,7 +82,7 @@ impl Fleet {
         let catalogue = Mutex::new(Catalogue { templates, pools });
         let tasks = TaskTracker::new();
         let fleet = Self {
-            inner: Arc::new(Inner { admission, requests, tasks, templates_shelf, pools_shelf, catalogue }),
+            inner: Arc::new(Inner { admission, requests, preparations, tasks, templates_shelf, pools_shelf, catalogue }),
         };
         fleet.sweep_half_made().await;
         Ok(fleet)
@@ -122,6 +126,7 @@ impl Fleet {
         let info = TemplateInfo { name: name.clone(), version, spec };
         self.inner.templates_shelf.put(name.as_str(), &info)?;
         catalogue.templates.insert(name.clone(), info.clone());
+        self.inner.preparations.want(catalogue.templates.values());
         for pool in catalogue.pools.values().filter(|pool| pool.record().spec.template == *name) {
             pool.set_template(info.clone());
         }
@@ -158,6 +163,7 @@ impl Fleet {
         }
         self.inner.templates_shelf.remove(name.as_str())?;
         catalogue.templates.remove(name);
+        self.inner.preparations.want(catalogue.templates.values());
         Ok(())
     }
 
@@ -177,7 +183,8 @@ impl Fleet {
         let name = spec.name.clone();
         let record = PoolRecord { spec, phase: PoolPhase::Active };
         self.inner.pools_shelf.put(name.as_str(), &record)?;
-        let pool = Pool::start(self.inner.admission.clone(), record, template, Vec::new());
+        let (preparations, admission) = (self.inner.preparations.clone(), self.inner.admission.clone());
+        let pool = Pool::start(preparations, admission, record, template, Vec::new());
         catalogue.pools.insert(name, pool.clone());
         drop(catalogue);
         Ok(pool.info())
@@ -295,6 +302,8 @@ impl Fleet {
     /// Ends the keepers; what is ready stays for whoever starts on this home next.
     pub async fn close(&self) {
         let pools: Vec<Pool> = self.catalogue().pools.values().cloned().collect();
+        // First: pools wait for it.
+        self.inner.preparations.close().await;
         for pool in pools {
             pool.close().await;
         }

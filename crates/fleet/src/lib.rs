@@ -21,6 +21,7 @@ mod forks;
 mod groups;
 pub mod plan;
 mod pool;
+mod preparation;
 mod requests;
 mod setup;
 mod shelf;

@@ -21,7 +21,7 @@ use crate::binding::Files;
 use crate::demand::Demand;
 use crate::error::FleetError;
 use crate::plan::{Action, Desired, Memory, Observed, plan};
-use crate::setup;
+use crate::preparation::Preparations;
 use crate::shelf::PoolRecord;
 
 /// How often the keeper looks although nothing has happened: demand wanes, sandboxes die.
@@ -41,6 +41,7 @@ pub(crate) struct Pool {
 struct Inner {
     node: Node,
     admission: Admission,
+    preparations: Preparations,
     contents: Mutex<Contents>,
     /// Something has changed that the keeper may act on.
     changed: Notify,
@@ -75,6 +76,7 @@ struct Contents {
 impl Pool {
     /// A pool with what an earlier server left ready for it. Its keeper runs until the pool is closed.
     pub(crate) fn start(
+        preparations: Preparations,
         admission: Admission,
         record: PoolRecord,
         template: TemplateInfo,
@@ -100,6 +102,7 @@ impl Pool {
             inner: Arc::new(Inner {
                 node: admission.node().clone(),
                 admission,
+                preparations,
                 contents: Mutex::new(contents),
                 changed: Notify::new(),
                 closing: CancellationToken::new(),
@@ -231,22 +234,18 @@ impl Pool {
         patience: Patience,
         left: CancellationToken,
     ) -> Result<Sandbox, FleetError> {
-        let (spec, place, setup) = {
+        let (mut spec, place, template) = {
             let mut contents = self.contents();
             if contents.phase == PoolPhase::Draining {
                 return Err(FleetError::Draining(contents.spec.name.clone()));
             }
-            let setup = contents.template.spec.setup.clone();
-            // What setup runs in is the template's; the claim is bound to it afterwards.
-            let state = if setup.is_empty() { Claim::Claimed } else { Claim::Preparing };
             let spec = bound(&contents.template, &claim)?;
             // Before any is taken: a claim that cannot be bound costs nobody a sandbox.
             spec.validate()?;
             Span::current().record("hothouse.template", display(&contents.template.name));
             let now = self.second();
             contents.demand.note(now);
-            let spec = if setup.is_empty() { spec } else { contents.template.spec.sandbox() };
-            (spec, place(&contents, state), setup)
+            (spec, place(&contents, Claim::Claimed), contents.template.clone())
         };
         while let Some(sandbox) = self.take_ready() {
             match self.inner.node.claim(&sandbox, claim.clone(), claimant.clone()).await {
@@ -270,72 +269,38 @@ impl Pool {
         }
         let waiting = Waiting::new(self);
         Span::current().record("hothouse.claim", "miss");
-        let asker = if setup.is_empty() { claimant.clone() } else { Claimant::default() };
-        let new = NewSandbox { spec, pool: Some(place), claimant: asker };
-        let reserve = || self.inner.node.reserve(vec![new.clone()]);
+        let made = async {
+            let base = self.inner.preparations.base(&template, &place.pool, patience).await?;
+            spec.image = base.image.clone();
+            let new = NewSandbox { spec, pool: Some(place), claimant };
+            let reserve = || self.inner.node.reserve(vec![new.clone()]);
+            let reserved = self.inner.admission.admit(patience, reserve).await?.pop();
+            Ok::<Reserved, FleetError>(reserved.ok_or(SandboxError::ShuttingDown)?)
+        };
         let reserved = tokio::select! {
-            reserved = self.inner.admission.admit(patience, reserve) => reserved?.pop(),
+            reserved = made => reserved?,
             // Nobody is left who would wait.
-            () = left.cancelled() => None,
+            () = left.cancelled() => return Err(SandboxError::ShuttingDown.into()),
         };
-        let made =
-            self.make_bound(reserved.ok_or(SandboxError::ShuttingDown)?, claim, claimant, &setup).await;
+        let made = reserved.make().await;
         drop(waiting);
-        made
-    }
-
-    /// Makes one for a claim alone.
-    async fn make_bound(
-        &self,
-        reserved: Reserved,
-        claim: ClaimSpec,
-        claimant: Claimant,
-        setup: &[String],
-    ) -> Result<Sandbox, FleetError> {
-        let sandbox = reserved.make().await?;
-        if setup.is_empty() {
-            return Ok(sandbox);
-        }
-        let prepared = match self.set_up(setup, &sandbox).await {
-            Ok(()) => self.inner.node.claim(&sandbox, claim, claimant).await.map_err(FleetError::from),
-            Err(error) => Err(error),
-        };
-        if prepared.is_err() {
-            self.remove(sandbox.clone(), EndCause::Pool, "it could not be prepared").await;
-        }
-        prepared.map(|()| sandbox)
+        Ok(made?)
     }
 
     /// Makes one that waits for a claim.
     async fn make_ready(
         &self,
-        spec: SandboxSpec,
+        template: &TemplateInfo,
         place: PoolPlace,
-        setup: &[String],
     ) -> Result<Sandbox, FleetError> {
-        let new = NewSandbox { spec, pool: Some(place), claimant: Claimant::default() };
-        let sandbox = self.inner.node.create_for(new).await?;
-        if setup.is_empty() {
-            return Ok(sandbox);
-        }
-        let prepared = match self.set_up(setup, &sandbox).await {
-            Ok(()) => sandbox.prepared().await.map_err(FleetError::from),
-            Err(error) => Err(error),
+        let base = self.inner.preparations.base(template, &place.pool, Patience::default());
+        let base = tokio::select! {
+            base = base => base?,
+            () = self.inner.closing.cancelled() => return Err(SandboxError::ShuttingDown.into()),
         };
-        if prepared.is_err() {
-            self.remove(sandbox.clone(), EndCause::Pool, "it could not be prepared").await;
-        }
-        prepared.map(|()| sandbox)
-    }
-
-    /// Runs the setup, unless the pool is closed meanwhile.
-    async fn set_up(&self, setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
-        let run =
-            setup::run(setup, sandbox).instrument(tracing::debug_span!(target: "hothouse_trace", "setup"));
-        tokio::select! {
-            done = self.inner.node.makings().watch(CreateStage::Setup, FleetError::code, run) => done,
-            () = self.inner.closing.cancelled() => Err(SandboxError::ShuttingDown.into()),
-        }
+        let spec = SandboxSpec { image: base.image.clone(), ..template.spec.sandbox() };
+        let new = NewSandbox { spec, pool: Some(place), claimant: Claimant::default() };
+        Ok(self.inner.node.create_for(new).await?)
     }
 
     /// The oldest one of the latest version.
@@ -411,13 +376,11 @@ impl Pool {
     }
 
     async fn make(self) {
-        let (spec, place, setup) = {
+        let (template, place) = {
             let contents = self.contents();
-            let setup = contents.template.spec.setup.clone();
-            let state = if setup.is_empty() { Claim::Ready } else { Claim::Preparing };
-            (contents.template.spec.sandbox(), place(&contents, state), setup)
+            (contents.template.clone(), place(&contents, Claim::Ready))
         };
-        let made = self.make_ready(spec, place, &setup).await;
+        let made = self.make_ready(&template, place).await;
         let mut unwanted = None;
         {
             let mut contents = self.contents();

@@ -10,6 +10,8 @@ use hothouse_guest::message::{
     ContextEntry, ContextOpenRequest, ContextRunRequest, ContextState, Ending, GuestErrorCode, OutputMode,
     Reply, Request,
 };
+use hothouse_guest::program::tree::{Facts, scan};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn terms(id: &str) -> ContextOpenRequest {
     ContextOpenRequest {
@@ -75,6 +77,17 @@ fn fork(driver: &mut Driver, id: &str, new_id: &str) -> Answer {
 
 fn pid_of(driver: &mut Driver, id: &str) -> i32 {
     run(driver, id, "import os; print(os.getpid())").out().trim().parse().expect("a process id")
+}
+
+/// The guest's child that is none of these contexts.
+fn zygote_of(guest: &Guest, driver: &mut Driver, contexts: &[&str]) -> i32 {
+    let contexts: Vec<i32> = contexts.iter().map(|id| pid_of(driver, id)).collect();
+    let is_it = |facts: &&Facts| facts.parent == guest.pid() && !contexts.contains(&facts.process.pid);
+    scan().iter().find(is_it).expect("a zygote").process.pid
+}
+
+fn send_signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 #[test]
@@ -345,19 +358,27 @@ fn two_contexts_of_a_zygote_have_different_random_numbers() {
         .into();
     assert_eq!(numbers.len(), 3);
     // The secret is in none but the context: its zygote's environment has what was given, and no more.
-    let zygote: i32 = {
-        let all = hothouse_guest::program::tree::scan();
-        let contexts: Vec<i32> = ["a", "b", "c"].map(|id| pid_of(&mut driver, id)).into();
-        let guest_pid = guest.pid();
-        all.iter()
-            .find(|f| f.parent == guest_pid && !contexts.contains(&f.process.pid))
-            .expect("a zygote")
-            .process
-            .pid
-    };
+    let zygote = zygote_of(&guest, &mut driver, &["a", "b", "c"]);
     let env = std::fs::read(format!("/proc/{zygote}/environ")).unwrap();
     let env = String::from_utf8_lossy(&env);
     assert!(env.contains("GIVEN=yes") && !env.contains("hidden"), "{env}");
+}
+
+#[test]
+fn a_zygote_that_is_killed_costs_no_context() {
+    let guest = Guest::start();
+    let (mut driver, mut other) = (guest.connect(), guest.connect());
+    open(&mut driver, "a");
+    let zygote = zygote_of(&guest, &mut driver, &["a"]);
+    send_signal(zygote, Signal::STOP);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| open(&mut other, "b"));
+        wait_for("it is asked for", || list(&mut driver).len() == 2);
+        send_signal(zygote, Signal::KILL);
+        assert_eq!(asked.join().unwrap().state, ContextState::Idle);
+    });
+    assert!(eval(&mut driver, "b", "1 + 1").contains('2'));
+    assert!(eval(&mut driver, "a", "1 + 1").contains('2'));
 }
 
 #[test]

@@ -212,6 +212,14 @@ pub enum SnapshotError {
         /// How many.
         sandboxes: u32,
     },
+    /// A template makes its sandboxes of it.
+    #[error("template {template} makes its sandboxes of snapshot {id}; it goes when the template is changed or removed")]
+    OfTemplate {
+        /// Which.
+        id: SnapshotId,
+        /// Whose.
+        template: TemplateName,
+    },
     /// Its files could not be read, written or removed.
     #[error("{path}: {source}")]
     Files {
@@ -237,7 +245,7 @@ impl SnapshotError {
         match self {
             Self::NotFound(_) => ErrorCode::SnapshotNotFound,
             Self::Exists(_) => ErrorCode::SnapshotExists,
-            Self::InUse { .. } => ErrorCode::SnapshotInUse,
+            Self::InUse { .. } | Self::OfTemplate { .. } => ErrorCode::SnapshotInUse,
             Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::NoSpace,
             Self::Files { .. } | Self::Copy { .. } => ErrorCode::Internal,
         }

@@ -32,7 +32,7 @@ use crate::terms::Terms;
 pub(crate) use owner::{Command, Origin};
 pub(crate) use relief::Relief;
 
-pub(crate) use snapshots::NewSnapshot;
+pub(crate) use snapshots::{NewSnapshot, Over};
 
 pub(crate) use requests::{Attempt, cut_short, strange, unexpected};
 

@@ -13,7 +13,7 @@
 pub mod diff;
 pub mod export;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -277,6 +277,32 @@ impl SnapshotStore {
         }
     }
 
+    /// Begins to use what a template's setup has left.
+    pub(crate) fn take_setup(self: &Arc<Self>, id: &SnapshotId) -> Option<SnapshotUse> {
+        let mut entries = locked(&self.entries);
+        let entry = entries.get_mut(id).filter(|entry| entry.meta.info.template.is_some())?;
+        entry.uses += 1;
+        // One that was not wanted any more may be wanted again.
+        entry.keep = Keep::Kept;
+        Some(SnapshotUse { store: Arc::clone(self), id: id.clone() })
+    }
+
+    /// Has what the setups of other templates have left go with the last that is made of it. A node that is killed
+    /// meanwhile finds it again, and whoever says what is wanted says so again.
+    pub(crate) fn sweep_setups(&self, wanted: &BTreeSet<SnapshotId>) {
+        let mut entries = locked(&self.entries);
+        let mut unused = Vec::new();
+        for (id, entry) in entries.iter_mut() {
+            if entry.meta.info.template.is_some() && !wanted.contains(id) {
+                entry.keep = Keep::Passing;
+                unused.extend((entry.uses == 0).then(|| id.clone()));
+            }
+        }
+        for id in unused {
+            self.discard(&mut entries, &id);
+        }
+    }
+
     fn release(&self, id: &SnapshotId) {
         let mut entries = locked(&self.entries);
         let Some(entry) = entries.get_mut(id) else { return };
@@ -348,6 +374,9 @@ impl SnapshotStore {
                 Err(SnapshotError::NotFound(id.to_string()))
             }
             None => Err(SnapshotError::NotFound(id.to_string())),
+            Some(Entry { meta: Meta { info: SnapshotInfo { template: Some(template), .. }, .. }, .. }) => {
+                Err(SnapshotError::OfTemplate { id: id.clone(), template: template.clone() })
+            }
             Some(entry) if entry.uses > 0 => {
                 Err(SnapshotError::InUse { id: id.clone(), sandboxes: entry.uses })
             }
@@ -394,6 +423,7 @@ mod tests {
             entries: 1,
             labels: BTreeMap::new(),
             tenant: tenant.map(|name| name.parse().unwrap()),
+            template: None,
             sandboxes: 0,
         }
     }
@@ -449,6 +479,31 @@ mod tests {
         drop(second);
         assert!(gone.try_recv().is_ok());
         assert!(store.take(&one, None).is_err());
+    }
+
+    #[test]
+    fn what_a_setup_left_goes_with_its_last_sandbox_when_its_template_is_gone() {
+        let (home, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (store, mut gone) = SnapshotStore::open(home.path(), memory.path()).unwrap();
+        let (one, plain) = (id("setup-1"), id("plain"));
+        let of_template = |id| SnapshotInfo { template: Some("t".parse().unwrap()), ..info(id, None) };
+        let used = store.finish(&store.begin(&one, Keep::Kept, 1).unwrap(), of_template(&one), None).unwrap();
+        drop(store.finish(&store.begin(&plain, Keep::Kept, 1).unwrap(), info(&plain, None), None).unwrap());
+        assert!(store.take_setup(&plain).is_none(), "no template's");
+        assert!(matches!(store.delete(&one, None), Err(SnapshotError::OfTemplate { .. })));
+        store.sweep_setups(&BTreeSet::from([one.clone()]));
+        drop(used);
+        store.sweep_setups(&BTreeSet::new());
+        assert_eq!(gone.try_recv().unwrap().layers.len(), 1);
+        assert!(store.take_setup(&one).is_none());
+        assert!(store.get(&plain, None).is_ok());
+
+        let used = store.finish(&store.begin(&one, Keep::Kept, 1).unwrap(), of_template(&one), None).unwrap();
+        store.sweep_setups(&BTreeSet::new());
+        assert!(gone.try_recv().is_err(), "something is made of it");
+        drop(store.take_setup(&one).unwrap());
+        drop(used);
+        assert!(gone.try_recv().is_err(), "it is wanted again");
     }
 
     #[test]

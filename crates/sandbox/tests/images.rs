@@ -5,6 +5,8 @@
 mod deadline;
 #[path = "images/docker.rs"]
 mod docker;
+#[path = "images/dockerd.rs"]
+mod dockerd;
 #[path = "images/layout.rs"]
 mod layout;
 mod native_home;

@@ -1,5 +1,6 @@
 //! One command, one file: its flags and what it does.
 
+pub(crate) mod build;
 pub(crate) mod completions;
 pub(crate) mod cp;
 pub(crate) mod create;
@@ -85,6 +86,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Template(args) => template::run(args).await,
         Command::Pool(args) => pool::run(args).await,
         Command::Image(args) => Box::pin(image::run(args)).await,
+        Command::Build(args) => Box::pin(build::run(args)).await,
         Command::Top(args) => top::run(args).await,
         Command::Keys(args) => keys::run(args),
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
@@ -113,6 +115,7 @@ impl Command {
             Self::Template(args) => args.wants_json(),
             Self::Pool(args) => args.wants_json(),
             Self::Image(args) => args.wants_json(),
+            Self::Build(args) => args.wants_json(),
             Self::Top(args) => args.json,
             Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,

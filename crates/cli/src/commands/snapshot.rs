@@ -184,7 +184,7 @@ async fn ls(args: LsArgs) -> Result<(), Failure> {
     for info in items {
         table.row(vec![
             info.id.to_string(),
-            info.sandbox_id.to_string(),
+            info.template.map_or_else(|| info.sandbox_id.to_string(), |name| format!("template {name}")),
             info.image.to_string(),
             bytes(info.bytes),
             info.entries.to_string(),

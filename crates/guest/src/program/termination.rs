@@ -23,6 +23,9 @@ const STOPPING: Duration = Duration::from_millis(300);
 /// After which everything but the guest is killed, if the tree is still not gone.
 const LAST_RESORT: Duration = Duration::from_secs(1);
 
+/// Looks that must find nothing where each has missed something, before nothing is taken to be there.
+const LOOKS: u32 = 8;
+
 /// How far a termination is.
 #[derive(Debug)]
 enum Phase {
@@ -125,6 +128,30 @@ impl Kin {
         }
         alive
     }
+
+    /// Looks for members that are alive; none is believed at once only where no process was missed.
+    fn look(&mut self, leaders: &Leaders) -> (Vec<Facts>, Sight) {
+        for _ in 1..LOOKS {
+            let survey = tree::survey();
+            let alive = self.update(&survey.seen, leaders);
+            if !survey.some_vanished {
+                return (alive, Sight::Whole);
+            }
+            if !alive.is_empty() {
+                return (alive, Sight::Partial);
+            }
+        }
+        (self.update(&tree::scan(), leaders), Sight::Partial)
+    }
+}
+
+/// How much a look has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// Every process that there was.
+    Whole,
+    /// Some ended while it was looked, and may have left others.
+    Partial,
 }
 
 fn signal(pid: i32, signal: Signal) {
@@ -206,10 +233,9 @@ impl Server {
     /// One pass over all processes; true when there is nothing to do now but wait.
     fn pass(&mut self, serial: Serial) -> bool {
         let leaders = self.leaders(serial);
-        let all = tree::scan();
         let Some(exec) = self.execs.get_mut(&serial) else { return true };
         let Some(Termination { phase, kin }) = &mut exec.termination else { return true };
-        let alive = kin.update(&all, &leaders);
+        let (alive, sight) = kin.look(&leaders);
         let Phase::Killing { since, stopped, still, next } = phase else { return true };
         *next = Instant::now() + PAUSE;
         if alive.is_empty() {
@@ -234,7 +260,7 @@ impl Server {
             for facts in &fresh {
                 signal(facts.process.pid, Signal::STOP);
             }
-            *still = fresh.is_empty() || since.elapsed() > STOPPING;
+            *still = (fresh.is_empty() && sight == Sight::Whole) || since.elapsed() > STOPPING;
             return false;
         }
         let mut others = false;
@@ -259,12 +285,11 @@ impl Server {
         if under_way.is_empty() {
             return;
         }
-        let all = tree::scan();
         for serial in under_way {
             let leaders = self.leaders(serial);
             let Some(exec) = self.execs.get_mut(&serial) else { continue };
             let Some(termination) = &mut exec.termination else { continue };
-            let alive = termination.kin.update(&all, &leaders);
+            let (alive, _) = termination.kin.look(&leaders);
             if alive.is_empty() && leaders.own.is_none() {
                 exec.termination = None;
                 self.settle(serial);

@@ -112,14 +112,25 @@ impl ImageStore {
     ) -> Result<Image, CreateError> {
         let ImageRef::Snapshot(id) = &spec.image else { return self.base(&spec.image, spec.pull).await };
         let unusable = |reason| CreateError::Image { image: spec.image.to_string(), reason };
-        let (base, layers) = snapshots.layers(id).map_err(|e| unusable(e.to_string()))?;
+        let mut changes = Vec::new();
+        let mut id = id.clone();
+        let base = loop {
+            let (base, layers) = snapshots.layers(&id).map_err(|e| unusable(e.to_string()))?;
+            changes.push(layers);
+            match base {
+                ImageRef::Snapshot(earlier) => id = earlier,
+                base => break base,
+            }
+        };
         let mut image = self.base(&base, PullPolicy::Never).await?;
-        if layers.len() != image.overlays.len() {
-            let (has, wants) = (layers.len(), image.overlays.len());
-            return Err(unusable(format!("has {has} layers for the {wants} overlays of its image")));
-        }
-        for ((_, lower), layer) in image.overlays.iter_mut().zip(layers) {
-            lower.insert(0, Layer::whole(path_text(&layer).map_err(unusable)?));
+        for layers in changes.into_iter().rev() {
+            if layers.len() != image.overlays.len() {
+                let (has, wants) = (layers.len(), image.overlays.len());
+                return Err(unusable(format!("has {has} layers for the {wants} overlays of its image")));
+            }
+            for ((_, lower), layer) in image.overlays.iter_mut().zip(layers) {
+                lower.insert(0, Layer::whole(path_text(&layer).map_err(unusable)?));
+            }
         }
         Ok(image)
     }

@@ -93,7 +93,8 @@ impl NativeBackend {
 
     /// How many overlays an image has: so many layers does a snapshot of it have.
     pub(crate) async fn overlays(&self, image: &ImageRef) -> Result<usize, CreateError> {
-        Ok(self.images.base(image, PullPolicy::Never).await?.overlays.len())
+        let spec = SandboxSpec { image: image.clone(), pull: PullPolicy::Never, ..SandboxSpec::default() };
+        Ok(self.images.resolve(&spec, &self.snapshots).await?.overlays.len())
     }
 
     /// What a snapshot changes, overlay by overlay.

@@ -1,21 +1,33 @@
 //! Snapshots and forks of a node's sandboxes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use hothouse_domain::{
     Afterwards, ClaimSpec, ImageRef, RestoreSpec, SandboxSpec, SnapshotId, SnapshotInfo, SnapshotSpec,
-    TenantName,
+    TemplateName, TenantName,
 };
 
 use super::Node;
 use crate::endings::End;
 use crate::error::{SandboxError, SnapshotError};
 use crate::exec_request::fresh;
-use crate::sandbox::{NewSnapshot, Sandbox};
+use crate::sandbox::{NewSnapshot, Over, Sandbox};
 use crate::snapshot::diff::{Entry, entries};
 use crate::snapshot::{Keep, SnapshotStore, SnapshotUse};
 use crate::terms::bind;
+
+/// Files that a sandbox has changed, and those that it was made of: they are there as long as this is.
+#[derive(Debug)]
+pub struct ChangedFiles {
+    _files: SnapshotUse,
+    _over: Option<SnapshotUse>,
+}
+
+fn plain(id: SnapshotId, keep: Keep) -> NewSnapshot {
+    NewSnapshot { id, keep, labels: BTreeMap::new(), template: None, over: Over::Image }
+}
 
 impl Node {
     fn store(&self) -> &std::sync::Arc<SnapshotStore> {
@@ -37,7 +49,7 @@ impl Node {
         let SnapshotSpec { id, labels, afterwards } = spec;
         let id = id.unwrap_or_else(|| fresh("sn"));
         // The use ends here: what stays is not for its sake.
-        drop(sandbox.snapshot(NewSnapshot { id: id.clone(), keep: Keep::Kept, labels }).await?);
+        drop(sandbox.snapshot(NewSnapshot { labels, ..plain(id.clone(), Keep::Kept) }).await?);
         if afterwards == Afterwards::End {
             self.end(sandbox.id(), end).await?;
         }
@@ -49,8 +61,31 @@ impl Node {
     /// # Errors
     /// [`SandboxError`]: it is frozen or dead, or its files cannot be copied.
     pub async fn files_of(&self, sandbox: &Sandbox) -> Result<SnapshotUse, SandboxError> {
-        let new = NewSnapshot { id: fresh("fk"), keep: Keep::Passing, labels: Default::default() };
-        sandbox.snapshot(new).await
+        sandbox.snapshot(plain(fresh("fk"), Keep::Passing)).await
+    }
+
+    /// Keeps the files of a sandbox in which a template's setup has run, under an id that no client can give.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: it is dead, or its files cannot be copied.
+    pub async fn keep_setup(
+        &self,
+        sandbox: &Sandbox,
+        id: SnapshotId,
+        template: TemplateName,
+    ) -> Result<SnapshotUse, SandboxError> {
+        sandbox.snapshot(NewSnapshot { template: Some(template), ..plain(id, Keep::Kept) }).await
+    }
+
+    /// Begins to use what a template's setup has left, if it is there.
+    #[must_use]
+    pub fn use_setup(&self, id: &SnapshotId) -> Option<SnapshotUse> {
+        self.store().take_setup(id)
+    }
+
+    /// Has what the setups of other templates have left go with the last sandbox that is made of it.
+    pub fn sweep_setups(&self, wanted: &BTreeSet<SnapshotId>) {
+        self.store().sweep_setups(wanted);
     }
 
     /// What a fork is made from: all that its origin is made from and bound to, other files, and a claim's say over it.
@@ -70,7 +105,7 @@ impl Node {
         Ok(spec)
     }
 
-    /// What a sandbox has changed of its image, at and below a path; the files are there as long as the use is.
+    /// What a sandbox has changed of what it is made of, at and below a path; the files are there as long as the uses are.
     ///
     /// # Errors
     /// [`SandboxError`]: it is frozen or dead, or its files cannot be copied or read.
@@ -78,10 +113,16 @@ impl Node {
         &self,
         sandbox: &Sandbox,
         below: PathBuf,
-    ) -> Result<(SnapshotUse, Vec<Entry>), SandboxError> {
-        let files = self.files_of(sandbox).await?;
+    ) -> Result<(ChangedFiles, Vec<Entry>), SandboxError> {
+        let terms = sandbox.terms();
+        let over = match &terms.spec.image {
+            ImageRef::Snapshot(earlier) => Some(self.store().take(earlier, None)?),
+            _ => None,
+        };
+        let new = NewSnapshot { over: Over::Snapshot, ..plain(fresh("fk"), Keep::Passing) };
+        let files = sandbox.snapshot(new).await?;
         let entries = self.snapshot_changes(files.id(), below).await?;
-        Ok((files, entries))
+        Ok((ChangedFiles { _files: files, _over: over }, entries))
     }
 
     /// What a snapshot changes of its image, at and below a path.

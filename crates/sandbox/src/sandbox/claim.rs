@@ -36,24 +36,6 @@ impl Sandbox {
         *locked(&self.inner.terms) = Arc::new(terms);
     }
 
-    /// Its setup has run: from now on it may be claimed, by the pools of later nodes too.
-    ///
-    /// # Errors
-    /// [`SandboxError`]: it is dead, or the state directory takes no more.
-    pub async fn prepared(&self) -> Result<(), SandboxError> {
-        let running = self.inner.running.write().await;
-        let mut terms = Terms::clone(&self.terms());
-        if let Some(place) = &mut terms.pool {
-            place.claim = Claim::Ready;
-        }
-        let Some(running) = running.as_ref() else { return Err(self.gone()) };
-        running
-            .remember(&terms)
-            .map_err(|source| SandboxError::Remember { id: self.inner.id.clone(), source })?;
-        *locked(&self.inner.terms) = Arc::new(terms);
-        Ok(())
-    }
-
     /// Binds a claim's variables, secrets, labels, limits and lease to it; its files are for the caller to write. When this returns, a node
     /// that is started on this home later knows of the claim too.
     ///

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hothouse_domain::{EventKind, FrozenBy, Holds, ImageRef, SnapshotId, SnapshotInfo};
+use hothouse_domain::{EventKind, FrozenBy, Holds, ImageRef, SnapshotId, SnapshotInfo, TemplateName};
 use tokio::sync::{oneshot, watch};
 
 use super::Sandbox;
@@ -20,6 +20,18 @@ pub(crate) struct NewSnapshot {
     pub(crate) id: SnapshotId,
     pub(crate) keep: Keep,
     pub(crate) labels: BTreeMap<String, String>,
+    /// The template whose setup has run in the sandbox.
+    pub(crate) template: Option<TemplateName>,
+    pub(crate) over: Over,
+}
+
+/// What a snapshot of a sandbox that is made of another snapshot changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The image that this changes: it holds what both do, and stands for itself.
+    Image,
+    /// That snapshot: it holds what the sandbox has changed, no more.
+    Snapshot,
 }
 
 impl Sandbox {
@@ -45,10 +57,11 @@ impl Sandbox {
         let Some(running) = running.as_ref() else { return Err(self.gone()) };
         let (backend, terms) = (&self.inner.around.backend, self.terms());
         let store = backend.snapshots();
-        let NewSnapshot { id, keep, labels } = new;
+        let NewSnapshot { id, keep, labels, template, over } = new;
         // What it changes is an image that is no snapshot itself: a snapshot of what was made of one holds both.
         let (image, base) = match &terms.spec.image {
-            ImageRef::Snapshot(earlier) => store.layers(earlier)?,
+            ImageRef::Snapshot(earlier) if over == Over::Image => store.layers(earlier)?,
+            image @ ImageRef::Snapshot(_) => (image.clone(), Vec::new()),
             // By its id: a name may mean another one tomorrow.
             image => (
                 running.pin().map_or_else(|| image.clone(), |pin| ImageRef::Id(pin.id().clone())),
@@ -84,6 +97,7 @@ impl Sandbox {
             entries,
             labels,
             tenant: terms.claimant.tenant.clone(),
+            template,
             sandboxes: 0,
         };
         let taken = store.finish(&unfinished, info, running.pin().cloned())?;
@@ -163,7 +177,9 @@ impl Sandbox {
     pub(crate) fn take_image(&self, terms: &Terms) -> Result<(), SnapshotError> {
         if let ImageRef::Snapshot(id) = &terms.spec.image {
             let store = self.inner.around.backend.snapshots();
-            self.hold(store.take(id, terms.claimant.tenant.as_ref())?);
+            // A pool's template may be made of what whoever claims has no access to.
+            let tenant = terms.claimant.tenant.as_ref().filter(|_| terms.pool.is_none());
+            self.hold(store.take(id, tenant)?);
         }
         Ok(())
     }

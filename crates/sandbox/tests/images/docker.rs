@@ -1,88 +1,15 @@
 //! The same image, as Docker unpacks it and as we do: a real daemon with a directory of its own.
 
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use hothouse_domain::SandboxSpec;
 
+use crate::dockerd::Docker;
+
 use crate::layout::{Compression, Layer, Layout};
 use crate::native_home::{Home, output};
-use crate::skip::{installed, skip};
+use crate::skip::skip;
 use crate::{of, shell, tar};
-
-/// A Docker daemon; ends with the value.
-struct Docker {
-    process: Child,
-    socket: PathBuf,
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        // It takes its own containerd along, which a signal that cannot be caught would not.
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Docker {
-    fn start(home: &Home) -> Option<Self> {
-        let program = installed("dockerd").filter(|_| rustix::process::geteuid().is_root())?;
-        installed("docker")?;
-        let place = home.beside("docker");
-        std::fs::create_dir_all(&place).unwrap();
-        let socket = place.join("docker.sock");
-        let log = std::fs::File::create(place.join("log")).unwrap();
-        let process = Command::new(program)
-            .arg("--host")
-            .arg(format!("unix://{}", socket.display()))
-            .arg("--data-root")
-            .arg(place.join("data"))
-            .arg("--exec-root")
-            .arg(place.join("exec"))
-            .arg("--pidfile")
-            .arg(place.join("pid"))
-            .args(["--bridge=none", "--iptables=false"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut docker = Self { process, socket };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !docker.command(&["version"]).output().unwrap().status.success() {
-            let ended = docker.process.try_wait().unwrap();
-            let log = || std::fs::read_to_string(place.join("log")).unwrap_or_default();
-            assert!(ended.is_none() && Instant::now() < deadline, "dockerd does not come up: {}", log());
-        }
-        Some(docker)
-    }
-
-    fn host(&self) -> String {
-        format!("unix://{}", self.socket.display())
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", self.host()).env("DOCKER_BUILDKIT", "0").args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str], input: &[u8]) -> String {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
 
 /// What makes whiteouts, opaque directories, hard links, owners, bits, holes and long names.
 const RECIPE: &str = r#"FROM base
@@ -114,7 +41,7 @@ const INVENTORY: &str = r#"cd / && busybox find / -xdev \( -path /proc -o -path 
 async fn an_unpacked_image_is_what_docker_makes_of_it() {
     const NAME: &str = "an_unpacked_image_is_what_docker_makes_of_it";
     let home = Home::new();
-    let Some(docker) = Docker::start(&home) else {
+    let Some(docker) = Docker::start(&home.beside("docker")) else {
         return skip(NAME, "dockerd and docker are not installed, or the test is not root's");
     };
     let mut base = shell();
@@ -170,7 +97,7 @@ async fn an_image_comes_from_the_docker_daemon() {
     // In a process of its own: the daemon is named by a variable.
     if std::env::var_os("DOCKER_HOST_OF_TEST").is_none() {
         let home = Home::new();
-        let Some(docker) = Docker::start(&home) else {
+        let Some(docker) = Docker::start(&home.beside("docker")) else {
             return skip(NAME, "dockerd and docker are not installed, or the test is not root's");
         };
         let layout = Layout::new(&home.beside("layout"))

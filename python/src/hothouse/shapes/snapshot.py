@@ -16,7 +16,7 @@ class SnapshotInfo:
     """A snapshot: `snapshot:ID` is the image that it is.
 
     `image` is what it changes, by `bytes` and `entries`; `holds` is what it holds: `files`. `sandboxes` is how many are
-    made of it: it cannot be deleted while there are any. `created_at` is RFC 3339 in UTC.
+    made of it: it cannot be deleted while there are any. `template` is the template whose setup has left it. `created_at` is RFC 3339 in UTC.
     """
 
     id: str
@@ -28,6 +28,7 @@ class SnapshotInfo:
     entries: int
     labels: dict[str, str]
     tenant: Optional[str]
+    template: Optional[str]
     sandboxes: int
 
 

@@ -15,6 +15,7 @@ mod observation;
 mod output;
 mod pools;
 mod processes;
+mod walls;
 
 use std::time::Duration;
 
@@ -59,11 +60,12 @@ pub(crate) const ALL: &[Case] = &[
     Case { id: "T18", title: "kernel keyring: read and flood" },
     Case { id: "T19", title: "mount, fsopen, pivot_root, unshare" },
     Case { id: "T20", title: "cgroup files: own limits, release_agent" },
+    Case { id: "T22", title: "sandbox to sandbox: network, files, layers" },
     Case { id: "T23", title: "setuid binary, file capabilities" },
     Case { id: "T24", title: "seccomp bypass: x32, int 0x80, io_uring" },
     Case { id: "T25", title: "leaks: kallsyms, /sys, dmesg, mountinfo" },
-    Case { id: "T26", title: "pool reuse: files, IPC, daemons, variables" },
-    Case { id: "T27", title: "forks of contexts: random numbers, ids" },
+    Case { id: "T26", title: "reuse: files, IPC, daemons, variables" },
+    Case { id: "T27", title: "forks: random numbers, ids" },
     Case { id: "T28", title: "secrets in variables, arguments, files, lists" },
     Case { id: "T30", title: "control plane: others' things, replays, floods" },
     Case { id: "T31", title: "kill or starve the guest" },
@@ -92,11 +94,18 @@ pub(crate) async fn attack(case: &Case, scene: &mut Scene<'_>) -> anyhow::Result
         "T18" => kernel::keyring(scene).await,
         "T19" => kernel::mounts(scene).await,
         "T20" => kernel::cgroups(scene).await,
+        "T22" => walls::attack(scene).await,
         "T23" => kernel::setuid(scene).await,
         "T24" => kernel::calls(scene).await,
         "T25" => observation::leaks(scene).await,
-        "T26" => pools::reuse(scene).await,
-        "T27" => contexts::forks(scene).await,
+        "T26" => {
+            pools::reuse(scene).await?;
+            pools::set_back(scene).await
+        }
+        "T27" => {
+            contexts::forks(scene).await?;
+            walls::forks(scene).await
+        }
         "T28" => pools::secrets(scene).await,
         "T30" => control_plane::attack(scene).await,
         "T31" => guest::attack(scene).await,
@@ -128,6 +137,7 @@ pub(crate) async fn control(case: &Case, scene: &mut Scene<'_>) -> anyhow::Resul
         "T18" => kernel::keyring_outside(scene).await,
         "T19" => kernel::mounts_outside(scene).await,
         "T20" => kernel::cgroups_outside(scene).await,
+        "T22" => walls::within_one(scene).await,
         "T23" => kernel::setuid_outside(scene).await,
         "T24" => kernel::calls_outside(scene).await,
         "T25" => observation::leaks_outside(scene).await,

@@ -52,6 +52,20 @@ async fn use_in_turn(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One that is set back is as good as new.
+pub(super) async fn set_back(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let env = [("WHOSE".to_owned(), "next".to_owned())].into();
+    let id = scene.world.api.create(&SandboxSpec { env, ..SandboxSpec::default() }).await?.id.to_string();
+    scene.owns(id.clone());
+    for _ in 0..3 {
+        scene.python(&id, MARKS, &["plant"]).await?;
+        ask(scene, Method::POST, &format!("/v1/sandboxes/{id}/restore"), &json!({})).await?;
+        let seen = scene.python(&id, MARKS, &["look", "next"]).await?;
+        scene.found.holds("nothing is left after a restore", seen["found"] == json!([]), &seen);
+    }
+    Ok(())
+}
+
 /// The same sandbox given to two: the second one finds all that the first has left.
 pub(super) async fn reuse_unwiped(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     let id = scene.plain().await?;

@@ -184,7 +184,10 @@ impl Server {
                 process.identity = Some(facts.process);
                 context.version = version;
                 match maker {
-                    Maker::Zygote(_) => {
+                    Maker::Zygote(zygote) => {
+                        if let Some(zygote) = self.contexts.zygotes.get_mut(&zygote) {
+                            zygote.proven = true;
+                        }
                         let memory = terms.memory_bytes.unwrap_or(0).to_string();
                         let secrets = terms.secrets.iter().flat_map(|(name, value)| [name, value]);
                         let fields: Vec<&[u8]> =
@@ -221,6 +224,20 @@ impl Server {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Has another zygote make a context whose own was killed before it did.
+    pub(super) fn begin_again(&mut self, number: u64) {
+        let Some(context) = self.contexts.all.get(&number) else { return };
+        let State::Alive(process) = &context.state else { return };
+        let Doing::Starting { key, .. } = process.doing else { return };
+        let (id, terms) = (context.id.clone(), Rc::clone(&context.terms));
+        if let Some(context) = self.contexts.all.remove(&number) {
+            self.end_context(number, context, "");
+        }
+        if let Err(refusal) = self.begin(key, &id, &terms) {
+            self.refuse(key, refusal);
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Zygote {
     said: Vec<u8>,
     /// When it was last asked, counted in contexts.
     asked: u64,
+    /// It has made a context: what ends it afterwards is no fault of its own.
+    pub(super) proven: bool,
 }
 
 /// Checks a list of modules.
@@ -167,7 +169,7 @@ impl Server {
         let pid = self.spawner.spawn(&command).map_err(|error| cannot_start(&error, origins))?;
         self.poller.add(&log, Source::ZygoteLog(number), Interest::Read).map_err(failed)?;
         let origins = origins.clone();
-        Ok(Zygote { origins, pid, control, log: Some(log), said: Vec::new(), asked })
+        Ok(Zygote { origins, pid, control, log: Some(log), said: Vec::new(), asked, proven: false })
     }
 
     /// Has a zygote fork a context on these descriptors.
@@ -245,10 +247,15 @@ impl Server {
             })
             .map(|(number, _)| *number)
             .collect();
+        let another_may_do = zygote.proven && matches!(ended.status, Status::Signalled(_));
         for context in waiting {
             // Perhaps it said itself why there is none.
             self.on_context_control(context);
-            self.give_up_start(context, code, &why);
+            if another_may_do {
+                self.begin_again(context);
+            } else {
+                self.give_up_start(context, code, &why);
+            }
         }
     }
 }
