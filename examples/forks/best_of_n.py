@@ -50,22 +50,22 @@ class Attempt:
 
 def prepare(sandbox: hothouse.Sandbox) -> None:
     """What every attempt begins with; a clone and a build, in earnest."""
-    sandbox.files.write("/workspace/stats.py", PROBLEM)
-    sandbox.files.write("/workspace/test_stats.py", TESTS)
+    sandbox.files.write_text("/workspace/stats.py", PROBLEM)
+    sandbox.files.write_text("/workspace/test_stats.py", TESTS)
 
 
 def attempt(number: int, sandbox: hothouse.Sandbox, code: str) -> Attempt:
     """Tries one, and counts the tests that pass; the tests are ours again whatever it did to them."""
-    sandbox.files.write("/workspace/stats.py", code)
+    sandbox.files.write_text("/workspace/stats.py", code)
     sandbox.run(["python3", "-c", "import stats"], cwd="/workspace", timeout_s=2)
-    sandbox.files.write("/workspace/test_stats.py", TESTS)
+    sandbox.files.write_text("/workspace/test_stats.py", TESTS)
     result = sandbox.run(["python3", "-m", "unittest", "-v", "test_stats"], cwd="/workspace", timeout_s=2)
     passed = sum(line.endswith("... ok") for line in result.stderr.splitlines())
     return Attempt(number, passed, sandbox.diff_patch("/workspace"))
 
 
 def main() -> None:
-    with hothouse.Client() as client, client.create() as origin:
+    with hothouse.Client() as client, client.create(env={"PYTHONDONTWRITEBYTECODE": "1"}) as origin:
         prepare(origin)
         began = time.monotonic()
         with client.group(len(ATTEMPTS), fork_of=origin.id) as group:
@@ -79,7 +79,7 @@ def main() -> None:
         assert (best.number, best.passed) == (4, 4)
         # A patch is what it changed of the prepared state, no more: it applies there.
         changed = origin.patch("/workspace", best.patch)
-        assert changed.paths == ["stats.py"], changed
+        assert changed.paths == ["/workspace/stats.py"], changed
 
 
 if __name__ == "__main__":

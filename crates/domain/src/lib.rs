@@ -49,7 +49,8 @@ pub use sandbox::{FrozenBy, Network, SandboxInfo, SandboxPhase, SandboxSpec};
 pub use secret::Secret;
 pub use signal::Signal;
 pub use snapshot::{
-    Afterwards, Change, Diff, Difference, ForkSpec, Holds, RestoreSpec, SETUP_PREFIX, SnapshotInfo, SnapshotSpec,
+    Afterwards, Change, Diff, Difference, ForkSpec, Holds, RestoreSpec, SETUP_PREFIX, SnapshotInfo,
+    SnapshotSpec,
 };
 pub use stats::{MemoryStats, NodeStats, SandboxStats, Taken};
 pub use template::{TemplateInfo, TemplateSpec};

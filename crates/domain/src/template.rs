@@ -38,8 +38,9 @@ pub struct TemplateSpec {
     /// User of execs that name none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Command lines for `/bin/sh -c` that run in every sandbox, one after the other, before it is ready; all of them have to
-    /// exit with 0, each within 600 s. At most 64.
+    /// Command lines for `/bin/sh -c` that run one after the other, once for each version of the template: every sandbox of
+    /// it begins with the files that they leave, and none of their processes. All of them have to exit with 0, each within
+    /// 600 s. At most 64.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
     /// Labels of every sandbox.

@@ -71,7 +71,10 @@ impl Fleet {
             };
             let name = record.spec.name.clone();
             let ready = left.remove(&name).unwrap_or_default();
-            pools.insert(name, Pool::start(preparations.clone(), admission.clone(), record, template.clone(), ready));
+            pools.insert(
+                name,
+                Pool::start(preparations.clone(), admission.clone(), record, template.clone(), ready),
+            );
         }
         for sandbox in left.into_values().flatten() {
             let end = End::new(EndCause::Pool, "node", "its pool is gone");
@@ -82,7 +85,15 @@ impl Fleet {
         let catalogue = Mutex::new(Catalogue { templates, pools });
         let tasks = TaskTracker::new();
         let fleet = Self {
-            inner: Arc::new(Inner { admission, requests, preparations, tasks, templates_shelf, pools_shelf, catalogue }),
+            inner: Arc::new(Inner {
+                admission,
+                requests,
+                preparations,
+                tasks,
+                templates_shelf,
+                pools_shelf,
+                catalogue,
+            }),
         };
         fleet.sweep_half_made().await;
         Ok(fleet)
@@ -277,6 +288,7 @@ impl Fleet {
         // Two that remove it at once are both answered well.
         if let Some(pool) = pool {
             pool.empty().await;
+            self.inner.preparations.settle().await;
         }
         Ok(())
     }

@@ -288,11 +288,7 @@ impl Pool {
     }
 
     /// Makes one that waits for a claim.
-    async fn make_ready(
-        &self,
-        template: &TemplateInfo,
-        place: PoolPlace,
-    ) -> Result<Sandbox, FleetError> {
+    async fn make_ready(&self, template: &TemplateInfo, place: PoolPlace) -> Result<Sandbox, FleetError> {
         let base = self.inner.preparations.base(template, &place.pool, Patience::default());
         let base = tokio::select! {
             base = base => base?,

@@ -12,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
-use futures::future::Shared;
-use hothouse_domain::{Claim, EndCause, ImageRef, PoolName, PoolPlace, SETUP_PREFIX, SnapshotId, TemplateInfo};
+use futures::future::{Either, Shared, WeakShared, select};
+use hothouse_domain::{
+    Claim, EndCause, ImageRef, PoolName, PoolPlace, SETUP_PREFIX, SnapshotId, TemplateInfo,
+};
 use hothouse_sandbox::{Claimant, CreateStage, End, NewSandbox, Sandbox, SandboxError, SnapshotUse};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -25,8 +27,9 @@ use crate::admission::{Admission, Patience};
 use crate::error::FleetError;
 use crate::setup;
 
+type Outcome = oneshot::Receiver<Result<Arc<SnapshotUse>, Arc<FleetError>>>;
 /// One that is under way, for all who wait for it.
-type Running = Shared<oneshot::Receiver<Result<Arc<SnapshotUse>, Arc<FleetError>>>>;
+type Running = Shared<Outcome>;
 
 /// The preparations of a node; clones are the same ones.
 #[derive(Debug, Clone)]
@@ -38,6 +41,8 @@ pub(crate) struct Preparations {
 struct Inner {
     admission: Admission,
     state: Mutex<State>,
+    /// One has ended.
+    ended: Notify,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -45,7 +50,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     wanted: BTreeSet<SnapshotId>,
-    running: BTreeMap<SnapshotId, Running>,
+    /// Those that nobody waits for any more are being given up.
+    running: BTreeMap<SnapshotId, WeakShared<Outcome>>,
 }
 
 /// What a sandbox is to be made of. It stays as long as this does; a sandbox keeps it from when it is reserved.
@@ -64,7 +70,8 @@ impl Base {
 impl Preparations {
     pub(crate) fn new(admission: Admission) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { admission, state: Mutex::default(), closing, tasks }) }
+        let (state, ended) = (Mutex::default(), Notify::new());
+        Self { inner: Arc::new(Inner { admission, state, ended, closing, tasks }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,13 +90,25 @@ impl Preparations {
             return Ok(Base { image: template.spec.image.clone(), _kept: None });
         }
         let id = snapshot_of(template);
-        let running = {
-            let mut state = self.state();
-            if let Some(used) = self.inner.admission.node().use_setup(&id) {
-                return Ok(Base::prepared(Arc::new(used)));
+        let running = loop {
+            let ended = self.inner.ended.notified();
+            {
+                let mut state = self.state();
+                if let Some(used) = self.inner.admission.node().use_setup(&id) {
+                    return Ok(Base::prepared(Arc::new(used)));
+                }
+                match state.running.get(&id).map(WeakShared::upgrade) {
+                    Some(Some(running)) => break running,
+                    // It is being given up: the next one begins when nothing is left of it.
+                    Some(None) => {}
+                    None => {
+                        let running = self.start(id.clone(), template.clone(), pool.clone(), patience);
+                        state.running.extend(running.downgrade().map(|running| (id, running)));
+                        break running;
+                    }
+                }
             }
-            let start = || self.start(id.clone(), template.clone(), pool.clone(), patience);
-            state.running.entry(id.clone()).or_insert_with(start).clone()
+            ended.await;
         };
         match running.await {
             Ok(Ok(used)) => Ok(Base::prepared(used)),
@@ -98,13 +117,24 @@ impl Preparations {
         }
     }
 
-    /// Goes on when who asked has left: others will want it.
+    /// It goes on for as long as somebody waits for it.
     fn start(&self, id: SnapshotId, template: TemplateInfo, pool: PoolName, patience: Patience) -> Running {
-        let (done, running) = oneshot::channel();
+        let (mut done, running) = oneshot::channel();
         let this = self.clone();
-        let span = tracing::debug_span!(target: "hothouse_trace", "prepare", hothouse.template = %template.name);
+        let span =
+            tracing::debug_span!(target: "hothouse_trace", "prepare", hothouse.template = %template.name);
         let task = async move {
-            let made = this.prepare(&id, template, pool, patience).await;
+            let given_up = this.inner.closing.child_token();
+            let made = {
+                let prepare = std::pin::pin!(this.prepare(&id, template, pool, patience, given_up.clone()));
+                match select(prepare, std::pin::pin!(done.closed())).await {
+                    Either::Left((made, _)) => made,
+                    Either::Right(((), prepare)) => {
+                        given_up.cancel();
+                        prepare.await
+                    }
+                }
+            };
             if let Err(error) = &made {
                 tracing::warn!(snapshot = %id, %error, "a template's setup");
             }
@@ -113,9 +143,21 @@ impl Preparations {
             drop(done.send(made.map(Arc::new).map_err(Arc::new)));
             // The template may have changed meanwhile.
             this.sweep();
+            this.inner.ended.notify_waiters();
         };
         self.inner.tasks.spawn(task.instrument(span));
         running.shared()
+    }
+
+    /// Waits until nothing is left of those that nobody waits for.
+    pub(crate) async fn settle(&self) {
+        loop {
+            let ended = self.inner.ended.notified();
+            if self.state().running.values().all(|running| running.upgrade().is_some()) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     async fn prepare(
@@ -124,15 +166,19 @@ impl Preparations {
         template: TemplateInfo,
         pool: PoolName,
         patience: Patience,
+        given_up: CancellationToken,
     ) -> Result<SnapshotUse, FleetError> {
         let node = self.inner.admission.node();
         let TemplateInfo { name, version, spec } = template;
         let place = PoolPlace { pool, template: name.clone(), version, claim: Claim::Preparing };
         let new = NewSandbox { spec: spec.sandbox(), pool: Some(place), claimant: Claimant::default() };
         let reserve = || node.reserve(vec![new.clone()]);
-        let reserved = self.inner.admission.admit(patience, reserve).await?.pop();
+        let reserved = tokio::select! {
+            reserved = self.inner.admission.admit(patience, reserve) => reserved?.pop(),
+            () = given_up.cancelled() => None,
+        };
         let sandbox = reserved.ok_or(SandboxError::ShuttingDown)?.make().await?;
-        let prepared = match self.set_up(&spec.setup, &sandbox).await {
+        let prepared = match self.set_up(&spec.setup, &sandbox, &given_up).await {
             Ok(()) => node.keep_setup(&sandbox, id.clone(), name.clone()).await.map_err(FleetError::from),
             Err(error) => Err(error),
         };
@@ -144,13 +190,18 @@ impl Preparations {
         prepared
     }
 
-    async fn set_up(&self, setup: &[String], sandbox: &Sandbox) -> Result<(), FleetError> {
+    async fn set_up(
+        &self,
+        setup: &[String],
+        sandbox: &Sandbox,
+        given_up: &CancellationToken,
+    ) -> Result<(), FleetError> {
         let run =
             setup::run(setup, sandbox).instrument(tracing::debug_span!(target: "hothouse_trace", "setup"));
         let makings = self.inner.admission.node().makings();
         tokio::select! {
             done = makings.watch(CreateStage::Setup, FleetError::code, run) => done,
-            () = self.inner.closing.cancelled() => Err(SandboxError::ShuttingDown.into()),
+            () = given_up.cancelled() => Err(SandboxError::ShuttingDown.into()),
         }
     }
 

@@ -87,7 +87,8 @@ fn zygote_of(guest: &Guest, driver: &mut Driver, contexts: &[&str]) -> i32 {
 }
 
 fn send_signal(pid: i32, signal: Signal) {
-    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+    let pid = Pid::from_raw(pid).expect("a process");
+    kill_process(pid, signal).expect("it can be signalled");
 }
 
 #[test]

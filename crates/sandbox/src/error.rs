@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId, SnapshotId, TenantName};
+use hothouse_domain::{Ending, ErrorCode, Invalid, Problem, SandboxId, SnapshotId, TemplateName, TenantName};
 use hothouse_guest::message::GuestErrorCode;
 
 use crate::endings::Endings;
@@ -213,7 +213,9 @@ pub enum SnapshotError {
         sandboxes: u32,
     },
     /// A template makes its sandboxes of it.
-    #[error("template {template} makes its sandboxes of snapshot {id}; it goes when the template is changed or removed")]
+    #[error(
+        "template {template} makes its sandboxes of snapshot {id}; it goes when the template is changed or removed"
+    )]
     OfTemplate {
         /// Which.
         id: SnapshotId,

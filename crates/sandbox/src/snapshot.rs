@@ -374,9 +374,9 @@ impl SnapshotStore {
                 Err(SnapshotError::NotFound(id.to_string()))
             }
             None => Err(SnapshotError::NotFound(id.to_string())),
-            Some(Entry { meta: Meta { info: SnapshotInfo { template: Some(template), .. }, .. }, .. }) => {
-                Err(SnapshotError::OfTemplate { id: id.clone(), template: template.clone() })
-            }
+            Some(Entry {
+                meta: Meta { info: SnapshotInfo { template: Some(template), .. }, .. }, ..
+            }) => Err(SnapshotError::OfTemplate { id: id.clone(), template: template.clone() }),
             Some(entry) if entry.uses > 0 => {
                 Err(SnapshotError::InUse { id: id.clone(), sandboxes: entry.uses })
             }

@@ -8,7 +8,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt as _;
 use hothouse_domain::{Diff, Problem, SandboxId, SnapshotId};
-use hothouse_sandbox::SnapshotUse;
 use hothouse_sandbox::snapshot::diff::Entry;
 use hothouse_sandbox::snapshot::export::{write_layer, write_patch};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
@@ -116,7 +115,7 @@ fn below(query: &mut Query) -> Result<String, Refusal> {
 /// last chunk does not come.
 fn written(
     media_type: &'static str,
-    files: SnapshotUse,
+    files: impl Send + 'static,
     entries: Vec<Entry>,
     write: impl FnOnce(&[Entry], SyncIoBridge<tokio::io::DuplexStream>) -> io::Result<()> + Send + 'static,
 ) -> Response {

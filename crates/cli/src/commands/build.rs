@@ -19,10 +19,8 @@ use crate::place::ImagePlace;
 
 /// Build an image of a Dockerfile with an installed buildah, podman or docker, and keep it in the store
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  hothouse build -n app:1 .\n  hothouse run --image app:1 -- ls\n\n\
-                  The builder keeps its own copy, so that what has not changed is not built again."
-)]
+#[command(after_help = "Example:\n  hothouse build -n app:1 .\n  hothouse run --image app:1 -- ls\n\n\
+                  The builder keeps its own copy, so that what has not changed is not built again.")]
 pub(crate) struct BuildArgs {
     /// The directory that the Dockerfile copies from
     #[arg(default_value = ".", value_name = "DIR")]
@@ -119,7 +117,11 @@ pub(crate) async fn run(args: BuildArgs) -> Result<u8, Failure> {
     let done = Box::pin(interrupt::or_interrupted(build(&args, &place))).await;
     place.close().await;
     let info = done?;
-    if args.json { console::json(&info)? } else { console::line(info.id.as_str())? }
+    if args.json {
+        console::json(&info)?
+    } else {
+        console::line(info.id.as_str())?
+    }
     Ok(0)
 }
 

@@ -40,7 +40,7 @@ struct SetArgs {
     /// User of every command in it that names none, USER or USER:GROUP [default: the image's, or root]
     #[arg(long, short = 'u', value_name = "USER")]
     user: Option<String>,
-    /// A command line that has run in every sandbox before it is ready (repeatable)
+    /// A command line that is run once: every sandbox begins with the files that it leaves (repeatable)
     #[arg(long, value_name = "COMMAND")]
     setup: Vec<String>,
     /// A label of its sandboxes (repeatable)

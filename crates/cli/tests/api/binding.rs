@@ -161,3 +161,54 @@ async fn a_template_s_setup_has_run_before_a_sandbox_is_ready() -> Result<()> {
     ensure!(answer.problem(400, "invalid_request")?["field"] == "setup[0]");
     server.stop().await
 }
+
+#[tokio::test]
+async fn a_setup_runs_once_and_what_it_left_goes_with_its_template() -> Result<()> {
+    let setup =
+        |name: &str| json!({"setup": ["cat /proc/sys/kernel/random/uuid > drawn", format!("touch {name}")]});
+    let server = with_pool(&setup("first")).await?;
+    let drawn = async |server: &Server| {
+        let (path, _) = claim(server, &json!({"env": {"A": "b"}})).await?;
+        let said = server.shell(&path, "cat drawn; rm drawn").await?;
+        anyhow::Ok((path, said["stdout"].as_str().context("stdout")?.to_owned()))
+    };
+    // One that waited, one that was made for its claim, and one of another server.
+    let (path, first) = drawn(&server).await?;
+    ensure!(first.len() == 37, "{first:?}");
+    assert_eq!(drawn(&server).await?.1, first);
+    let snapshots = async |server: &Server| {
+        let listed = server.get("/v1/snapshots").await?.expect(200)?.json()?;
+        anyhow::Ok(listed["items"].as_array().context("items")?.clone())
+    };
+    let kept = snapshots(&server).await?;
+    ensure!(kept.len() == 1 && kept[0]["template"] == "py", "{kept:?}");
+    let id = kept[0]["id"].as_str().context("id")?;
+    server.delete(&format!("/v1/snapshots/{id}")).await?.problem(409, "snapshot_in_use")?;
+    let server = server.killed_and_started_again().await?;
+    assert_eq!(drawn(&server).await?.1, first);
+    // Set back, it is as the setup left it, and what it changes is its own alone.
+    server.post(&format!("{path}/restore"), &json!({})).await?.expect(200)?;
+    ensure!(server.shell(&path, "cat drawn").await?["stdout"] == first);
+    server.shell(&path, "touch mine").await?;
+    let diff = server.get(&format!("{path}/diff")).await?.expect(200)?.json()?;
+    ensure!(diff["count"] == 1 && diff["changes"][0]["path"] == "/workspace/mine", "{diff}");
+
+    let put = send(server.request(Method::PUT, "/v1/templates/py").json(&setup("second")));
+    put.await?.expect(200)?;
+    let (other, second) = drawn(&server).await?;
+    ensure!(second != first && server.shell(&other, "ls").await?["stdout"] == "second\n");
+    ensure!(server.shell(&path, "ls").await?["stdout"] == "drawn\nfirst\nmine\n", "it lives on");
+    server.post_nothing("/v1/pools/p/drain").await?.expect(200)?;
+    server.delete("/v1/pools/p").await?.expect(204)?;
+    server.delete("/v1/templates/py").await?.expect(204)?;
+    ensure!(server.shell(&path, "cat drawn").await?["stdout"] == first);
+    let all = server.get("/v1/sandboxes").await?.json()?["items"].clone();
+    for sandbox in all.as_array().context("items")? {
+        let id = sandbox["id"].as_str().context("id")?;
+        server.delete(&format!("/v1/sandboxes/{id}")).await?.expect(204)?;
+    }
+    ensure!(snapshots(&server).await?.is_empty());
+    let files = server.home().join("snapshots");
+    until("its files are gone", async || Ok((std::fs::read_dir(&files)?.count() == 0).then_some(()))).await?;
+    server.stop().await
+}

@@ -29,17 +29,26 @@ fn what_docker_builds_is_an_image_of_ours() {
         answer(command.current_dir(&context))
     };
     let built = run(&["build", "--with", "docker", "-n", "app:1", "--build-arg", "WHO=somebody", "."]);
-    assert_eq!(built.code, Some(0), "{built:?}");
+    assert_eq!(built.status, 0, "{built:?}");
     assert!(built.stdout.starts_with("sha256:") && built.stdout.lines().count() == 1, "{built:?}");
     assert!(built.stderr.contains("Step 1"), "what the builder says is shown: {built:?}");
-    let ran = run(&["run", "--image", "app:1", "--", "/bin/busybox", "sh", "-c", "echo $WHO; pwd; busybox cat file"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "somebody\n/w\nbuilt"), "{ran:?}");
+    let ran = run(&[
+        "run",
+        "--image",
+        "app:1",
+        "--",
+        "/bin/busybox",
+        "sh",
+        "-c",
+        "echo $WHO; pwd; busybox cat file",
+    ]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "somebody\n/w\nbuilt"), "{ran:?}");
 
     let stage = run(&["build", "--target", "base", "-n", "base:1", "--with", "docker", "--json"]);
     assert!(stage.stdout.contains("\"base:1\""), "{stage:?}");
     std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY none /\n").unwrap();
     let failed = run(&["build", "--with", "docker", "-n", "app:2"]);
-    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert_eq!(failed.status, 1, "{failed:?}");
     assert!(failed.stderr.contains("docker build ended with exit status"), "{failed:?}");
     let images = run(&["image", "ls", "--json"]);
     assert!(!images.stdout.contains("app:2"), "{images:?}");
@@ -50,7 +59,7 @@ fn without_a_builder_it_says_which_to_install() {
     let empty = tempfile::tempdir().unwrap();
     let mut command = hothouse(&["build", "-n", "app:1"]);
     let told = answer(command.env("PATH", empty.path()));
-    assert_eq!(told.code, Some(1), "{told:?}");
+    assert_eq!(told.status, 1, "{told:?}");
     assert!(told.stderr.contains("apt-get install buildah"), "{told:?}");
     let mut command = hothouse(&["build", "-n", "app:1", "--with", "podman"]);
     let told = answer(command.env("PATH", empty.path()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_domain::{Claim, ClaimSpec, EventKind, FrozenBy};
+use hothouse_domain::{ClaimSpec, EventKind, FrozenBy};
 
 use super::Sandbox;
 use crate::error::SandboxError;

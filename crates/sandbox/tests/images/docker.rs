@@ -1,6 +1,7 @@
 //! The same image, as Docker unpacks it and as we do: a real daemon with a directory of its own.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use hothouse_domain::SandboxSpec;
 
@@ -10,6 +11,21 @@ use crate::layout::{Compression, Layer, Layout};
 use crate::native_home::{Home, output};
 use crate::skip::skip;
 use crate::{of, shell, tar};
+
+/// Runs `docker` to its end; its output.
+fn run(docker: &Docker, args: &[&str], input: &[u8]) -> String {
+    let mut child = docker
+        .command(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
 
 /// What makes whiteouts, opaque directories, hard links, owners, bits, holes and long names.
 const RECIPE: &str = r#"FROM base
@@ -51,12 +67,15 @@ async fn an_unpacked_image_is_what_docker_makes_of_it() {
     let root = home.beside("root");
     base.unpack(&root);
     tar(&root, &home.beside("root.tar"), &["--owner=0", "--group=0"]);
-    docker.run(&["import", "-", "base"], &std::fs::read(home.beside("root.tar")).unwrap());
-    docker.run(&["build", "-q", "--network=none", "-t", "made:1", "-"], RECIPE.as_bytes());
+    run(&docker, &["import", "-", "base"], &std::fs::read(home.beside("root.tar")).unwrap());
+    run(&docker, &["build", "-q", "--network=none", "-t", "made:1", "-"], RECIPE.as_bytes());
     let saved = home.beside("saved.tar");
-    docker.run(&["save", "-o", saved.to_str().unwrap(), "made:1"], b"");
-    let theirs =
-        docker.run(&["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY], b"");
+    run(&docker, &["save", "-o", saved.to_str().unwrap(), "made:1"], b"");
+    let theirs = run(
+        &docker,
+        &["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY],
+        b"",
+    );
     assert!(theirs.lines().count() > 40, "{theirs}");
     home.with_node(async |node| {
         let sandbox = node.create(of(&format!("docker-archive:{}", saved.display()))).await.unwrap();
@@ -74,10 +93,13 @@ async fn an_unpacked_image_is_what_docker_makes_of_it() {
     while let Some(piece) = futures::StreamExt::next(&mut archive).await {
         bytes.extend_from_slice(&piece.unwrap());
     }
-    docker.run(&["rmi", "made:1"], b"");
-    docker.run(&["load"], &bytes);
-    let again =
-        docker.run(&["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY], b"");
+    run(&docker, &["rmi", "made:1"], b"");
+    run(&docker, &["load"], &bytes);
+    let again = run(
+        &docker,
+        &["run", "--rm", "--network=none", "-u", "0", "made:1", "/bin/sh", "-c", INVENTORY],
+        b"",
+    );
     assert_same(&again, &theirs);
     node.shutdown(hothouse_sandbox::node::AtShutdown::Destroy).await;
 }
@@ -104,7 +126,7 @@ async fn an_image_comes_from_the_docker_daemon() {
             .layer(shell(), Compression::Gzip)
             .layer(Layer::new().file("here", "yes"), Compression::Gzip);
         layout.write_docker_archive(&home.beside("saved.tar"), "local:1");
-        docker.run(&["load"], &std::fs::read(home.beside("saved.tar")).unwrap());
+        run(&docker, &["load"], &std::fs::read(home.beside("saved.tar")).unwrap());
         let status = Command::new(std::env::current_exe().unwrap())
             .args([&format!("docker::{NAME}"), "--exact", "--nocapture"])
             .env("DOCKER_HOST", docker.host())

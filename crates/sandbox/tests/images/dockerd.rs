@@ -1,6 +1,6 @@
 //! A real Docker daemon with a directory of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -63,20 +63,5 @@ impl Docker {
         let mut command = Command::new("docker");
         command.env("DOCKER_HOST", self.host()).env("DOCKER_BUILDKIT", "0").args(args);
         command
-    }
-
-    /// Runs `docker` on it to its end; its output.
-    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> String {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
     }
 }

@@ -1,4 +1,5 @@
 //! Tests that cannot run here say so by name.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::io::Write as _;
 

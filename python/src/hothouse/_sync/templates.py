@@ -39,7 +39,8 @@ class Templates:
         """Makes a template, or a new version of it; the same spec again changes nothing.
 
         The arguments are those of `Client.create`, and `setup`: lines for `/bin/sh -c` that run one after the
-        other in every sandbox before it is ready (at most 64, each within 600 s), all of which have to exit with 0.
+        other, once: every sandbox begins with the files that they leave, and none of their processes (at most 64, each
+        within 600 s, all of which have to exit with 0).
         The `lease` counts from the claim. Pools replace what they keep ready of an earlier version.
         """
         body = spec_body(

@@ -61,6 +61,7 @@ def snapshot_of(body: Mapping[str, Any]) -> SnapshotInfo:
         body["entries"],
         body.get("labels", {}),
         body.get("tenant"),
+        body.get("template"),
         body.get("sandboxes", 0),
     )
 

@@ -15,7 +15,7 @@ const DRAW: &str = "import platform, random, secrets, tempfile, uuid\n\
     files = dict(machine='/etc/machine-id', boot='/proc/sys/kernel/random/uuid', host='/proc/sys/kernel/hostname')\n\
     read = {name: open(path).read() for name, path in files.items() if os.path.exists(path)}\n\
     report(random=str(random.random()), uuid4=str(uuid.uuid4()), urandom=os.urandom(8).hex(), token=secrets.token_hex(8),\n\
-    name=next(tempfile._get_candidate_names()), sandbox=os.environ['HOTHOUSE_SANDBOX_ID'], node=platform.node(), **read)";
+    name=next(tempfile._get_candidate_names()), node=platform.node(), **read)";
 const FORKS: usize = 4;
 
 async fn fork_group(scene: &mut Scene<'_>, origin: &str, id: &str) -> anyhow::Result<Vec<String>> {
@@ -55,7 +55,11 @@ pub(super) async fn attack(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     scene.found.holds("a fork changes its files", changed["files"] == json!(["of-fork"]), &changed);
     for (who, id) in [("its origin", &one), ("its sibling", &forks[1])] {
         let has = scene.python(id, WALLS, &["have"]).await?;
-        scene.found.holds(format!("that reaches not {who}"), has == before, format!("{has}, before {before}"));
+        scene.found.holds(
+            format!("that reaches not {who}"),
+            has == before,
+            format!("{has}, before {before}"),
+        );
     }
     scene.python(&one, WALLS, &["change", "origin"]).await?;
     let has = scene.python(&forks[1], WALLS, &["have"]).await?;
@@ -69,7 +73,7 @@ pub(super) async fn within_one(scene: &mut Scene<'_>) -> anyhow::Result<()> {
     scene.python(&id, WALLS, &["plant"]).await?;
     let seen = scene.python(&id, WALLS, &["look"]).await?;
     let found = seen["found"].as_array().context("a list")?;
-    scene.found.holds("who shares a sandbox meets all that is left", found.len() >= 14, &seen);
+    scene.found.holds("who shares a sandbox meets all that is left", found.len() >= 13, &seen);
     Ok(())
 }
 

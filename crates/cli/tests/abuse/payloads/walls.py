@@ -10,8 +10,12 @@ def plant():
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "w") as file:
             file.write(NAME)
-    with open(program, "w") as file:
-        file.write("#!/bin/sh\necho " + NAME + "\n")
+    try:
+        with open(program, "w") as file:
+            file.write("#!/bin/sh\necho " + NAME + "\n")
+    except PermissionError:
+        # The machine's own root owns it, and a server without root maps no other user.
+        pass
     os.unlink("/etc/hostname")
     ipc = [libc.shmget(KEY, 4096, 0o1666) >= 0, libc.msgget(KEY, 0o1666) >= 0]
     listener = r'''
@@ -75,6 +79,7 @@ def change():
     report(files=sorted(os.listdir("/workspace")))
 
 def have():
-    report(planted=[path for path in files if os.path.exists(path)], workspace=sorted(os.listdir("/workspace")))
+    # What is in memory is no file of the sandbox.
+    report(planted=[path for path in files if os.path.exists(path) and path[:5] != "/dev/"], workspace=sorted(os.listdir("/workspace")))
 
 {"plant": plant, "look": look, "change": change, "have": have}[sys.argv[1]]()
