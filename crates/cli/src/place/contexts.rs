@@ -1,8 +1,6 @@
 //! Contexts of a sandbox, wherever it is.
 
-use hothouse_domain::{
-    ContextCode, ContextForkSpec, ContextId, ContextInfo, ContextSpec, ErrorCode, ExecResult,
-};
+use hothouse_domain::{ContextCode, ContextId, ContextInfo, ContextSpec, ExecResult};
 use reqwest::{Method, header};
 
 use super::events::EventStream;
@@ -57,27 +55,6 @@ impl SandboxHandle {
                 Ok(Live::there(client.clone(), id.clone(), exec_id, events))
             }
         }
-    }
-
-    /// Forks a context.
-    pub(crate) async fn context_fork(
-        &self,
-        context: &ContextId,
-        spec: ContextForkSpec,
-    ) -> Result<ContextInfo, Failure> {
-        #[derive(serde::Deserialize)]
-        struct Forks {
-            items: Vec<ContextInfo>,
-        }
-        let mut forks = match self {
-            Self::Here { sandbox, .. } => sandbox.context_fork(context, spec).await?,
-            Self::There { client, id } => {
-                let path = ["contexts", context.as_str(), "fork"];
-                let forks: Forks = client.send_json(at(client, id, Method::POST, &path).json(&spec)).await?;
-                forks.items
-            }
-        };
-        forks.pop().ok_or_else(|| Failure::new(ErrorCode::Internal, "a fork was made, and is not there"))
     }
 
     /// Ends a context's interpreter and starts a fresh one in its place.

@@ -567,6 +567,9 @@ class Trial:
                 code, reason = FAILED, "left processes behind: " + left
         if self.pid:
             posix.kill(self.pid, 9)
+            if WARM:
+                # Gone before it is looked for.
+                posix.waitpid(self.pid, 0)
         for fd, output in self.outputs.items():
             posix.set_blocking(fd, False)
             try:

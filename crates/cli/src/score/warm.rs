@@ -1,13 +1,12 @@
 //! A sandbox whose interpreter is warm: it judges one attempt after another, each in a fork of one context.
 //!
-//! That context is root there and holds no solution and no test, ever. A solution runs as the unprivileged user, in a
-//! process that a fork of the context forks; it can reach neither. After each attempt `clean` ends every process of that
+//! That context is root there and holds no solution and no test, ever: its forks read them from a file. A solution runs as
+//! the unprivileged user, in a process that a fork of the context forks; it can reach neither. After each attempt `clean` ends every process of that
 //! user, removes its scratch directory, and compares everything else that it could have left with what was there before the
 //! first one: the sandbox judges another attempt only when nothing differs.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hothouse_domain::{ContextCode, ContextForkSpec, ContextId, ContextSpec, ErrorCode, ExecResult, Outcome};
+use bytes::Bytes;
+use hothouse_domain::{ContextCode, ContextId, ContextSpec, ErrorCode, ExecResult, Outcome};
 
 use super::feed::{self, Ran};
 use super::python::{BACKSTOP_S, Job, judgement};
@@ -42,6 +41,8 @@ const IMPORTS: &[&str] = &[
     "string",
     "typing",
 ];
+/// As in `warm.py`.
+const JOBS: &str = "/.score";
 /// How long preparing and cleaning may take, in seconds.
 const CARE_S: f64 = 30.0;
 
@@ -84,40 +85,44 @@ impl Warm {
     /// Asks the context for a value.
     async fn ask<T: serde::de::DeserializeOwned>(&self, code: &str) -> Result<T, Failure> {
         let code = ContextCode { code: code.to_owned(), timeout_s: Some(CARE_S), ..ContextCode::default() };
-        let result = self.sandbox.context_run(&self.base, code).await?;
-        match result.value.and_then(|value| value.json) {
+        let mut result = self.sandbox.context_run(&self.base, code).await?;
+        match result.value.take().and_then(|value| value.json) {
             Some(value) => Ok(serde_json::from_value(serde_json::to_value(value)?)?),
-            None => {
-                let why = result.error.map_or_else(String::new, |error| error.traceback + &error.message);
-                Err(Failure::new(ErrorCode::Internal, format!("a warm interpreter gave no answer: {why}")))
-            }
+            None => Err(no_answer(result)),
         }
     }
 
     /// Judges an attempt, and looks at what it left.
     pub(super) async fn judge(&mut self, job: &Job<'_>) -> Result<(Judgement, Fit), Failure> {
         self.judged += 1;
-        let spec = ContextForkSpec { context_id: None, count: None };
-        let fork = self.sandbox.context_fork(&self.base, spec).await?.context_id;
+        let name = self.judged.to_string();
+        let path = format!("{JOBS}/{name}");
         let [first, second] = job.parts();
-        let call = |name: &str, bytes: &[u8]| {
-            let code = format!("{name}(base64.b64decode('{}'))", STANDARD.encode(bytes));
-            let timeout_s = Some(job.timeout_s + BACKSTOP_S);
-            ContextCode {
-                code: format!("import base64\n{code}"),
-                timeout_s,
-                grace_s: Some(0.0),
-                ..ContextCode::default()
-            }
+        let content = Bytes::from([first.frame(), second.frame()].concat());
+        self.sandbox.write_file(&path, 0o600, futures::stream::iter([Ok(content)])).await?;
+        let code = ContextCode {
+            code: format!("attempt({name:?}, {:?})", job.timeout_s + BACKSTOP_S),
+            timeout_s: Some(job.timeout_s + BACKSTOP_S + CARE_S),
+            ..ContextCode::default()
         };
-        let begun = self.sandbox.context_run(&fork, call("begin", first.bytes())).await?;
-        if let Some(error) = begun.error {
-            let why = format!("an attempt did not begin: {}: {}", error.name, error.message);
-            return Err(Failure::new(ErrorCode::Internal, why));
-        }
-        let result = self.sandbox.context_run(&fork, call("judge", second.bytes())).await?;
+        let mut result = self.sandbox.context_run(&self.base, code).await?;
+        let value = result.value.take().and_then(|value| value.json);
+        let Some(value) = value else { return Err(no_answer(result)) };
+        let (ended, left, changed): (Option<i32>, Vec<String>, Vec<String>) =
+            serde_json::from_value(serde_json::to_value(value)?)?;
+        result.outcome = match ended {
+            None => Outcome::TimedOut,
+            // The memory limit, perhaps: a sandbox of its own will tell.
+            Some(-9) => Outcome::Lost { reason: "killed".to_owned() },
+            Some(signal) if signal < 0 => Outcome::Signalled { signal: signal.saturating_neg() },
+            Some(code) => Outcome::Exited { code },
+        };
         let judged = judgement(&ran(result));
-        let (left, fit) = self.clean().await;
+        let fit = match left.is_empty() && changed.is_empty() {
+            true => Fit::Again,
+            false => Fit::Gone(changed.join("; ")),
+        };
+        let left = left.join(", ");
         let judged = match (judged.verdict, left.is_empty()) {
             (Verdict::Passed, false) => Judgement {
                 verdict: Verdict::Failed,
@@ -128,26 +133,19 @@ impl Warm {
         };
         Ok((judged, fit))
     }
-
-    /// Removes what an attempt left: the names of its processes, and whether anything is not as it was.
-    async fn clean(&self) -> (String, Fit) {
-        match self.ask::<(Vec<String>, Vec<String>)>("clean()").await {
-            Ok((left, changed)) if left.is_empty() && changed.is_empty() => (String::new(), Fit::Again),
-            Ok((left, changed)) => (left.join(", "), Fit::Gone(changed.join("; "))),
-            Err(error) => (String::new(), Fit::Gone(error.to_string())),
-        }
-    }
 }
 
-/// What a run did, as of a command: its end is the harness' exit.
+fn no_answer(result: ExecResult) -> Failure {
+    let why = match result.error {
+        Some(error) => format!("{}{}: {}", error.traceback, error.name, error.message),
+        None => super::python::describe(&result.outcome),
+    };
+    Failure::new(ErrorCode::Internal, format!("a warm interpreter gave no answer: {why}"))
+}
+
+/// What a run did, as a command would have.
 fn ran(mut result: ExecResult) -> Ran {
     let stdout = feed::bytes_of(std::mem::take(&mut result.stdout), result.encoding);
     let stderr = feed::bytes_of(std::mem::take(&mut result.stderr), result.encoding);
-    if result.error.as_ref().is_none_or(|error| error.name != "ContextEnded")
-        && matches!(result.outcome, Outcome::Exited { .. })
-    {
-        // It came back instead of ending: that is no verdict, whatever its status.
-        result.outcome = Outcome::Lost { reason: "the harness came back".to_owned() };
-    }
     Ran { result, stdout, stderr }
 }

@@ -52,11 +52,6 @@ impl Writer {
         self
     }
 
-    /// The value.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-
     /// The value in a frame.
     pub(crate) fn frame(&self) -> Vec<u8> {
         frame(self.0.as_bytes())
