@@ -22,7 +22,7 @@ impl Groups {
             ["pids", "memory"].iter().map(|c| PathBuf::from("/sys/fs/cgroup").join(c).join(&name)).collect();
         let usable = dirs.iter().all(|dir| std::fs::create_dir(dir).is_ok());
         let groups = Self { dirs };
-        let limits = [("pids.max", "200"), ("memory.limit_in_bytes", "100000000")];
+        let limits = [("pids.max", "200"), ("memory.limit_in_bytes", "200000000")];
         let set = usable
             && groups
                 .dirs

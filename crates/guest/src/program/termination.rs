@@ -23,7 +23,7 @@ const STOPPING: Duration = Duration::from_millis(300);
 /// After which everything but the guest is killed, if the tree is still not gone.
 const LAST_RESORT: Duration = Duration::from_secs(1);
 
-/// Looks that must find nothing where each has missed something, before nothing is taken to be there.
+/// Looks at once. The first two see it all unless members come and go.
 const LOOKS: u32 = 8;
 
 /// How far a termination is.
@@ -73,7 +73,7 @@ struct Kin {
 }
 
 /// Whom the guest started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Leaders {
     guest: i32,
     /// The exec's own, while it lives.
@@ -91,7 +91,7 @@ impl Kin {
         Self { members: processes(members), foreign: processes(foreign) }
     }
 
-    /// Sorts all processes into members and others; returns the members that are alive.
+    /// Sorts all processes into members and others; returns the members, those included that are yet to be reaped.
     fn update(&mut self, all: &[Facts], leaders: &Leaders) -> Vec<Facts> {
         let roots: Vec<i32> = if let Some(own) = leaders.own {
             vec![own]
@@ -113,44 +113,60 @@ impl Kin {
                 .collect()
         };
         let found = tree::descendants(all, roots);
-        let mut alive = Vec::new();
+        // Where a parent ended while it was looked, whose its children are cannot be told until the next look.
+        let known = tree::descendants(all, [leaders.guest]);
+        let mut members = Vec::new();
         for facts in all {
             let member = found.contains(&facts.process.pid) || self.members.contains(&facts.process);
             if facts.process.pid == leaders.guest {
                 continue;
             }
-            if !member {
+            if member {
+                self.foreign.remove(&facts.process);
+                if !facts.is_gone() {
+                    self.members.insert(facts.process);
+                }
+                members.push(*facts);
+            } else if known.contains(&facts.process.pid) {
                 self.foreign.insert(facts.process);
-            } else if !facts.is_gone() {
-                self.members.insert(facts.process);
-                alive.push(*facts);
             }
         }
-        alive
+        members
     }
 
-    /// Looks for members that are alive; none is believed at once only where no process was missed.
+    /// Looks for members that are alive.
+    ///
+    /// A chain of processes that each fork the next and end can outrun one look, but not hide that it goes on: what ends
+    /// stays to be seen until it is reaped, by the leader, which is stopped, or by the guest, which is here. So a look
+    /// has seen everything when the next one finds each member as it was, alive or ended, and no other: what had ended in
+    /// the first had left its last child before the second began.
     fn look(&mut self, leaders: &Leaders) -> (Vec<Facts>, Sight) {
-        for _ in 1..LOOKS {
-            let survey = tree::survey();
-            let alive = self.update(&survey.seen, leaders);
-            if !survey.some_vanished {
+        let mut before = None;
+        let mut alive = Vec::new();
+        for _ in 0..LOOKS {
+            let all = tree::scan();
+            // Where the leader ended while it was looked, children that it had look like the guest's own.
+            let is_there = |pid: &i32| tree::facts(*pid).is_some_and(|facts| !facts.is_gone());
+            let members =
+                self.update(&all, &Leaders { own: leaders.own.filter(is_there), ..leaders.clone() });
+            let seen: HashSet<(Process, bool)> =
+                members.iter().map(|facts| (facts.process, facts.is_gone())).collect();
+            alive = members.into_iter().filter(|facts| !facts.is_gone()).collect();
+            if before.as_ref() == Some(&seen) {
                 return (alive, Sight::Whole);
             }
-            if !alive.is_empty() {
-                return (alive, Sight::Partial);
-            }
+            before = Some(seen);
         }
-        (self.update(&tree::scan(), leaders), Sight::Partial)
+        (alive, Sight::Partial)
     }
 }
 
 /// How much a look has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sight {
-    /// Every process that there was.
+    /// Every member that there was.
     Whole,
-    /// Some ended while it was looked, and may have left others.
+    /// New ones appeared as long as it was looked.
     Partial,
 }
 
@@ -186,7 +202,7 @@ impl Server {
             return self.set_exec_timer(serial);
         }
         let mut kin = Kin::default();
-        let alive = kin.update(&tree::scan(), &leaders);
+        let (alive, _) = kin.look(&leaders);
         if !grace.is_zero() {
             for facts in alive {
                 signal(facts.process.pid, Signal::TERM);
@@ -238,7 +254,7 @@ impl Server {
         let (alive, sight) = kin.look(&leaders);
         let Phase::Killing { since, stopped, still, next } = phase else { return true };
         *next = Instant::now() + PAUSE;
-        if alive.is_empty() {
+        if alive.is_empty() && sight == Sight::Whole {
             // With the leader a zombie that is about to be reaped, that is all of it.
             if leaders.own.is_none() {
                 exec.termination = None;
@@ -268,7 +284,11 @@ impl Server {
             signal(facts.process.pid, Signal::KILL);
             others = true;
         }
-        if !others && let Some(own) = leaders.own {
+        // Only then: what it is the reaper of would be out of sight otherwise.
+        if !others
+            && sight == Sight::Whole
+            && let Some(own) = leaders.own
+        {
             signal(own, Signal::KILL);
         }
         true
@@ -289,8 +309,8 @@ impl Server {
             let leaders = self.leaders(serial);
             let Some(exec) = self.execs.get_mut(&serial) else { continue };
             let Some(termination) = &mut exec.termination else { continue };
-            let (alive, _) = termination.kin.look(&leaders);
-            if alive.is_empty() && leaders.own.is_none() {
+            let (alive, sight) = termination.kin.look(&leaders);
+            if alive.is_empty() && sight == Sight::Whole && leaders.own.is_none() {
                 exec.termination = None;
                 self.settle(serial);
             } else if let Phase::Killing { next, .. } = &mut termination.phase {
@@ -352,6 +372,18 @@ mod tests {
             process(31, 30, 31),
         ];
         assert_eq!(pids(&kin.update(&after, &leaders)), [11, 12, 13]);
+    }
+
+    #[test]
+    fn one_whose_parent_was_missed_is_not_taken_for_somebody_else_s() {
+        let mut kin = Kin::default();
+        let mut leaders = Leaders { guest: 1, own: Some(10), others: HashSet::new() };
+        // 11 has ended and was reaped between the looks at it and at its child.
+        let torn = [process(1, 0, 1), process(10, 1, 10), process(12, 11, 10), process(40, 1, 40)];
+        assert_eq!(pids(&kin.update(&torn, &leaders)), [10]);
+        leaders.own = None;
+        let after = [process(1, 0, 1), process(12, 1, 10), process(13, 1, 10), process(40, 1, 40)];
+        assert_eq!(pids(&kin.update(&after, &leaders)), [12, 13]);
     }
 
     #[test]

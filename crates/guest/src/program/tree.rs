@@ -84,35 +84,14 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Facts> {
     })
 }
 
-/// What one look at all processes has found.
-#[derive(Debug, Clone, Default)]
-pub struct Survey {
-    /// Those that were seen.
-    pub seen: Vec<Facts>,
-    /// Some ended between being listed and being looked at. Each may have left a child that was not seen either: a chain
-    /// of processes that each fork the next and exit can go on like that from look to look.
-    pub some_vanished: bool,
-}
-
-/// Looks at all processes.
-#[must_use]
-pub fn survey() -> Survey {
-    let mut survey = Survey::default();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return survey };
-    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-    for pid in entries.filter_map(number) {
-        match facts(pid) {
-            Some(facts) => survey.seen.push(facts),
-            None => survey.some_vanished = true,
-        }
-    }
-    survey
-}
-
-/// All processes that can be seen.
+/// All processes that can be seen; one that ends meanwhile is missed.
 #[must_use]
 pub fn scan() -> Vec<Facts> {
-    survey().seen
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
+        .filter_map(facts)
+        .collect()
 }
 
 /// How many processes there are.
