@@ -1,0 +1,66 @@
+//! What plays elsewhere: in a worker, a sandbox or another server.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::game::{Reset, ToolError};
+use crate::observed::Observed;
+use crate::session::StepError;
+
+/// Why no session could be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct OpenError {
+    /// One sentence.
+    pub message: String,
+    /// Where in the author's code.
+    pub traceback: Option<String>,
+}
+
+/// A state, as a JSON object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// Fields beside `episode_id` and `step_count`.
+    Beside(Vec<u8>),
+    /// All of it.
+    Whole(Vec<u8>),
+}
+
+/// Makes instances of one environment.
+pub trait Host: Send + Sync + fmt::Debug {
+    /// Makes one.
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>>;
+}
+
+/// One that plays. Its session never asks for two things at once. Dropping it ends it; [`Instance::close`] ends it in
+/// order.
+pub trait Instance: Send + fmt::Debug {
+    /// Begins an episode.
+    fn reset<'a>(&'a mut self, how: &'a Reset) -> BoxFuture<'a, Result<Observed, StepError>>;
+
+    /// Does what an action, a JSON object, says. `within` is what the client gives it, if it says so.
+    fn step<'a>(
+        &'a mut self,
+        action: &'a str,
+        within: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Observed, StepError>>;
+
+    /// Where it is.
+    fn state(&mut self) -> BoxFuture<'_, Result<Shown, StepError>>;
+
+    /// Another one in the same state, from now on apart.
+    fn copy(&mut self) -> BoxFuture<'_, Result<Box<dyn Instance>, StepError>>;
+
+    /// Calls a tool; the result as MCP has it.
+    fn call_tool<'a>(
+        &'a mut self,
+        name: &'a str,
+        arguments: &'a Map<String, Value>,
+    ) -> BoxFuture<'a, Result<Value, ToolError>>;
+
+    /// Ends it in order.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,30 @@
+//! Environments: something with reset, step and state, as Gymnasium and OpenEnv have them.
+//!
+//! ```text
+//! Catalogue ─► Environment (name, schemas, how one is made) ─► Session (one client's: episode, steps, turns) ─► Player
+//!                                                                                    Game (rules in memory) ◄──┤
+//!                                                     Instance (a worker, a sandbox, another server) ◄──────────┘
+//! ```
+//!
+//! An [`Environment`] says what actions, observations and states look like; a [`Session`] counts, refuses what is out of
+//! turn and keeps the bounds; a [`Game`] or an [`Instance`] only plays. Whoever has the client drives the session, so that
+//! a step in memory costs no task and no lock.
+
+pub mod builtin;
+mod catalogue;
+mod environment;
+mod game;
+mod instance;
+pub mod model;
+mod observed;
+mod places;
+mod session;
+mod step_log;
+
+pub use catalogue::Catalogue;
+pub use environment::{Environment, Era, Maker, Schemas, Tool, Turns};
+pub use game::{Failed, Game, Reset, Rules, ToolError, Typed};
+pub use instance::{Host, Instance, OpenError, Shown};
+pub use observed::{Observed, Reward};
+pub use places::{Full, Place, Places};
+pub use session::{Session, SessionLimits, StepError};
