@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Image(commands::image::ImageArgs),
     Build(commands::build::BuildArgs),
     Top(commands::top::TopArgs),
+    Env(commands::env::EnvArgs),
     Keys(commands::keys::KeysArgs),
     Doctor(commands::doctor::DoctorArgs),
     Bench(crate::bench::BenchArgs),

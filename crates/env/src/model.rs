@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 pub enum Kind {
     /// A text.
     Text,
+    /// A text of at most so many characters.
+    ShortText(usize),
     /// A whole number within bounds, both of them allowed.
     Integer {
         /// The least.
@@ -21,6 +23,8 @@ pub enum Kind {
     },
     /// A number.
     Number,
+    /// A number greater than zero.
+    Positive,
     /// True or false.
     Flag,
     /// One of these texts.
@@ -93,11 +97,17 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    fn at(loc: &[Value], kind: &'static str, msg: impl Into<String>, input: &Value) -> Self {
-        Self { kind: kind.into(), loc: loc.to_vec(), msg: msg.into(), input: input.clone(), ctx: None }
+    fn at(loc: &[Value], kind: &'static str, msg: impl Into<String>, input: &Value) -> Box<Self> {
+        Box::new(Self {
+            kind: kind.into(),
+            loc: loc.to_vec(),
+            msg: msg.into(),
+            input: input.clone(),
+            ctx: None,
+        })
     }
 
-    fn with(mut self, ctx: Value) -> Self {
+    fn with(mut self: Box<Self>, ctx: Value) -> Box<Self> {
         self.ctx = Some(ctx);
         self
     }
@@ -172,6 +182,12 @@ impl Model {
     #[must_use]
     pub fn title(&self) -> &'static str {
         self.title
+    }
+
+    /// A request, which may hold more than its fields.
+    #[must_use]
+    pub const fn request(title: &'static str, fields: Vec<Field>) -> Self {
+        Self::new(title, "", Others::Allowed, fields)
     }
 
     /// Checks an object and fills in what is not there.
@@ -257,6 +273,7 @@ impl Kind {
     fn schema(&self) -> Value {
         match self {
             Self::Text => json!({"type": "string"}),
+            Self::ShortText(most) => json!({"maxLength": most, "type": "string"}),
             Self::Integer { least, most } => {
                 let mut schema = json!({"type": "integer"});
                 for (name, bound) in [("minimum", least), ("maximum", most)] {
@@ -267,6 +284,7 @@ impl Kind {
                 schema
             }
             Self::Number => json!({"type": "number"}),
+            Self::Positive => json!({"exclusiveMinimum": 0.0, "type": "number"}),
             Self::Flag => json!({"type": "boolean"}),
             Self::OneOf(texts) => json!({"enum": texts, "type": "string"}),
             Self::List(of) => json!({"items": of.schema(), "type": "array"}),
@@ -284,6 +302,22 @@ impl Kind {
             | (Self::Object, Value::Object(_))
             | (Self::Optional(_), Value::Null) => return value,
             (Self::Optional(of), _) => return of.check(value, loc, wrong),
+            (Self::ShortText(most), Value::String(text)) => {
+                if text.chars().count() <= *most {
+                    return value;
+                }
+                let msg = format!("String should have at most {most} characters");
+                Err(Wrong::at(loc, "string_too_long", msg, &value).with(json!({"max_length": most})))
+            }
+            (Self::Positive, _) => {
+                let before = wrong.len();
+                let number = Self::Number.check(value.clone(), loc, wrong);
+                if wrong.len() > before || number.as_f64().is_some_and(|number| number > 0.0) {
+                    return number;
+                }
+                let msg = "Input should be greater than 0";
+                Err(Wrong::at(loc, "greater_than", msg, &value).with(json!({"gt": 0.0})))
+            }
             (Self::List(of), Value::Array(_)) => {
                 let Value::Array(items) = value else { return Value::Null };
                 let check = |(place, item)| {
@@ -321,14 +355,16 @@ impl Kind {
                     Err(Wrong::at(loc, "enum", msg, &value).with(json!({"expected": expected})))
                 }
             },
-            (Self::Text, _) => Err(Wrong::at(loc, "string_type", "Input should be a valid string", &value)),
+            (Self::Text | Self::ShortText(_), _) => {
+                Err(Wrong::at(loc, "string_type", "Input should be a valid string", &value))
+            }
             (Self::Number, _) => Err(Wrong::at(loc, "float_type", "Input should be a valid number", &value)),
             (Self::Flag, _) => Err(Wrong::at(loc, "bool_type", "Input should be a valid boolean", &value)),
             (Self::List(_), _) => Err(Wrong::at(loc, "list_type", "Input should be a valid list", &value)),
-            (Self::Object, _) => Err(Wrong::no_object(loc.clone(), value.clone())),
+            (Self::Object, _) => Err(Box::new(Wrong::no_object(loc.clone(), value.clone()))),
         };
         checked.unwrap_or_else(|mistake| {
-            wrong.push(mistake);
+            wrong.push(*mistake);
             Value::Null
         })
     }
@@ -343,7 +379,7 @@ fn listed(texts: &[&str]) -> String {
     }
 }
 
-fn integer(value: &Value, loc: &[Value]) -> Result<i64, Wrong> {
+fn integer(value: &Value, loc: &[Value]) -> Result<i64, Box<Wrong>> {
     let fraction = "Input should be a valid integer, got a number with a fractional part";
     match value {
         Value::Bool(flag) => Ok(i64::from(*flag)),
@@ -361,7 +397,7 @@ fn integer(value: &Value, loc: &[Value]) -> Result<i64, Wrong> {
     }
 }
 
-fn flag(value: &Value, loc: &[Value]) -> Result<Value, Wrong> {
+fn flag(value: &Value, loc: &[Value]) -> Result<Value, Box<Wrong>> {
     let text = match value {
         Value::String(text) => text.to_lowercase(),
         other => other.to_string(),

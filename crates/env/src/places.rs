@@ -105,14 +105,13 @@ mod tests {
     async fn who_finds_none_waits_and_who_cannot_wait_is_told() {
         let places = Places::new(2, 1, Duration::from_secs(5));
         let mut both = places.take(2).await.unwrap();
-        let waits = tokio::spawn({
-            let places = places.clone();
-            async move { places.take(1).await.map(drop) }
-        });
+        let mut waits = tokio::task::JoinSet::new();
+        let also = places.clone();
+        waits.spawn(async move { also.take(1).await.map(drop) });
         tokio::task::yield_now().await;
         assert_eq!(places.take(1).await.unwrap_err(), Full { active: 2, most: 2 }, "the queue is full");
         drop(both.split_one());
-        assert_eq!(waits.await.unwrap(), Ok(()));
+        assert_eq!(waits.join_next().await.unwrap().unwrap(), Ok(()));
         assert!(places.take(3).await.is_err(), "more than there are");
         let _other = places.take(1).await.unwrap();
         assert!(places.take(1).await.is_err(), "it took too long");

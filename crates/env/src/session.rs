@@ -349,6 +349,12 @@ impl Session {
         self.steps
     }
 
+    /// True when it can do nothing any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self.phase, Phase::Lost(_))
+    }
+
     /// True when a step takes no time: it never waits for anything.
     #[must_use]
     pub fn is_in_memory(&self) -> bool {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
+use crate::door::Door;
 use crate::limits::ServerLimits;
 use crate::metrics::Metrics;
 use crate::problem::Refusal;
@@ -75,6 +76,17 @@ impl App {
             request_count: AtomicU64::new(0),
             streams,
         }))
+    }
+
+    /// What takes its connections.
+    pub(crate) fn door(&self) -> Door {
+        Door {
+            limits: self.limits.clone(),
+            draining: self.draining.clone(),
+            upgraded: self.terminals.clone(),
+            open: self.metrics.connections.clone(),
+            refused: self.metrics.connections_refused.clone(),
+        }
     }
 
     /// A place among the followed execs and terminals; it is free again when the permit is dropped.

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
+use crate::door::Door;
 use crate::linger::Linger;
 use crate::problem::Refusal;
 
@@ -38,7 +38,7 @@ pub(crate) struct Connections {
 /// What one connection needs; clones share it.
 #[derive(Clone)]
 struct Line {
-    app: App,
+    door: Door,
     router: Router,
     http: http1::Builder,
     /// Cancelled when the grace is over.
@@ -48,14 +48,14 @@ struct Line {
 impl Line {
     /// Answers the requests of a connection until it ends.
     async fn serve(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
-        let Self { app, router, http, closing } = self;
+        let Self { door, router, http, closing } = self;
         let service = TowerToHyperService::new(router);
         let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
-        let _open = Open::new(&app);
+        let _open = Open::new(&door);
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = app.draining.cancelled() => {
+            () = door.draining.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
@@ -71,14 +71,14 @@ impl Line {
 
 impl Connections {
     /// No connections yet.
-    pub(crate) fn new(app: App, router: Router, tls: Option<TlsAcceptor>) -> Self {
+    pub(crate) fn new(door: Door, router: Router, tls: Option<TlsAcceptor>) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(app.limits.head_timeout)
-            .max_buf_size(app.limits.head_bytes.max(8192))
+            .header_read_timeout(door.limits.head_timeout)
+            .max_buf_size(door.limits.head_bytes.max(8192))
             .half_close(false)
             .keep_alive(true);
-        let line = Line { app, router, http, closing: CancellationToken::new() };
+        let line = Line { door, router, http, closing: CancellationToken::new() };
         Self { line, tls, tasks: TaskTracker::new() }
     }
 
@@ -86,13 +86,13 @@ impl Connections {
     pub(crate) async fn accept(&self, listener: &TcpListener) {
         loop {
             let accept = async {
-                while self.tasks.len() >= self.line.app.limits.max_connections + REFUSED_AT_ONCE {
+                while self.tasks.len() >= self.line.door.limits.max_connections + REFUSED_AT_ONCE {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 listener.accept().await
             };
             let accepted = tokio::select! {
-                () = self.line.app.draining.cancelled() => return,
+                () = self.line.door.draining.cancelled() => return,
                 accepted = accept => accepted,
             };
             match accepted {
@@ -109,10 +109,10 @@ impl Connections {
     }
 
     fn take(&self, socket: TcpStream, peer: SocketAddr) {
-        if self.tasks.len() >= self.line.app.limits.max_connections {
-            self.line.app.metrics.connections_refused.inc();
+        if self.tasks.len() >= self.line.door.limits.max_connections {
+            self.line.door.refused.inc();
             // Not counted among the connections, and over within its time.
-            self.tasks.spawn(refuse(socket, self.line.app.limits.max_connections));
+            self.tasks.spawn(refuse(socket, self.line.door.limits.max_connections));
             return;
         }
         if let Err(error) = socket.set_nodelay(true) {
@@ -125,10 +125,10 @@ impl Connections {
         };
         self.tasks.spawn(async move {
             // Boxed: what follows it need not hold its room.
-            let handshake = Box::pin(timeout(line.app.limits.head_timeout, tls.accept(socket)));
+            let handshake = Box::pin(timeout(line.door.limits.head_timeout, tls.accept(socket)));
             let shaken = tokio::select! {
                 shaken = handshake => shaken,
-                () = line.app.draining.cancelled() => return,
+                () = line.door.draining.cancelled() => return,
             };
             match shaken {
                 Ok(Ok(socket)) => line.serve(socket, peer).await,
@@ -141,12 +141,12 @@ impl Connections {
     /// Lets running requests and terminals end, at most for the grace, then closes what is left.
     pub(crate) async fn finish(self) {
         self.tasks.close();
-        self.line.app.terminals.close();
+        self.line.door.upgraded.close();
         let ended = async {
             self.tasks.wait().await;
-            self.line.app.terminals.wait().await;
+            self.line.door.upgraded.wait().await;
         };
-        if timeout(self.line.app.limits.grace, ended).await.is_err() {
+        if timeout(self.line.door.limits.grace, ended).await.is_err() {
             tracing::warn!(connections = self.tasks.len(), "the grace is over; closing the rest");
             self.line.closing.cancel();
             self.tasks.wait().await;
@@ -155,18 +155,18 @@ impl Connections {
 }
 
 /// Counts an open connection as long as it lives.
-struct Open<'a>(&'a App);
+struct Open<'a>(&'a Door);
 
 impl<'a> Open<'a> {
-    fn new(app: &'a App) -> Self {
-        app.metrics.connections.inc();
-        Self(app)
+    fn new(door: &'a Door) -> Self {
+        door.open.inc();
+        Self(door)
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.metrics.connections.dec();
+        self.0.open.dec();
     }
 }
 

@@ -14,6 +14,9 @@ mod body;
 mod changes;
 mod connection;
 mod contexts;
+pub mod dialects;
+mod door;
+mod env_server;
 mod events;
 mod execs;
 mod files;
@@ -45,6 +48,7 @@ mod terminal;
 pub mod tls;
 mod trace;
 
+pub use env_server::{EnvServer, EnvServerOptions};
 pub use limits::ServerLimits;
 pub use openapi::openapi_json;
 pub use server::{BindError, Server, ServerOptions};

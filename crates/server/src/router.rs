@@ -5,6 +5,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 
 use crate::app::App;
+use crate::dialects::openenv::{self, Openenv};
 use crate::{
     archives, changes, contexts, events, execs, files, groups, health, images, metrics, openapi, owners,
     pools, problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
@@ -79,7 +80,7 @@ pub(crate) const ROUTES: &[&str] = &[
 ];
 
 /// All routes of a server. Paths stand in full: a nested router would rewrite the URI of every request.
-pub(crate) fn router(app: App) -> Router {
+pub(crate) fn router(app: App, openenv: Openenv) -> Router {
     Router::new()
         .route("/v1/sandboxes", post(sandboxes::create).get(sandboxes::list).delete(sandboxes::delete_many))
         .route("/v1/sandboxes/{sandbox_id}", get(sandboxes::get).delete(sandboxes::delete))
@@ -150,8 +151,9 @@ pub(crate) fn router(app: App) -> Router {
         .route("/", get(health::hello))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
-        .layer(from_fn_with_state(app.clone(), span::observe))
-        .with_state(app)
+        .with_state(app.clone())
+        .merge(openenv::below(openenv))
+        .layer(from_fn_with_state(app, span::observe))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, Exposure};
 use crate::auth::Auth;
 use crate::connection::Connections;
+use crate::dialects::openenv::Openenv;
 use crate::keyring::KeyringError;
 use crate::limits::ServerLimits;
 use crate::router::router;
@@ -30,6 +31,8 @@ pub struct ServerOptions {
     pub insecure: bool,
     /// Bounds on what clients send and hold open.
     pub limits: ServerLimits,
+    /// The environments, below `/openenv`.
+    pub environments: Openenv,
 }
 
 /// Why a server did not start.
@@ -67,6 +70,7 @@ pub struct Server {
     exposure: Exposure,
     auth: Option<Auth>,
     tls: Option<TlsAcceptor>,
+    environments: Openenv,
 }
 
 impl std::fmt::Debug for Server {
@@ -91,7 +95,8 @@ impl Server {
         let listen = |source| BindError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, fleet, limits: options.limits, exposure, auth, tls })
+        let (limits, environments) = (options.limits, options.environments);
+        Ok(Self { listener, address, fleet, limits, exposure, auth, tls, environments })
     }
 
     /// How it is reached: `http` or `https`.
@@ -114,7 +119,8 @@ impl Server {
             follows.spawn(auth.follow(self.fleet.node().clone(), shutdown.clone()));
         }
         let app = App::new(self.fleet, self.limits, self.exposure, self.auth);
-        let connections = Connections::new(app.clone(), router(app.clone()), self.tls);
+        let openenv = self.environments;
+        let connections = Connections::new(app.door(), router(app.clone(), openenv.clone()), self.tls);
         tokio::select! {
             () = connections.accept(&self.listener) => {}
             () = shutdown.cancelled() => {}
@@ -122,6 +128,7 @@ impl Server {
         // New connections are refused by the kernel from here on.
         drop(self.listener);
         app.draining.cancel();
+        openenv.draining().cancel();
         connections.finish().await;
         while let Some(ended) = follows.join_next().await {
             if let Err(error) = ended {

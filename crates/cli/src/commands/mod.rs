@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod env;
 pub(crate) mod exec;
 mod follow;
 pub(crate) mod image;
@@ -88,6 +89,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Image(args) => Box::pin(image::run(args)).await,
         Command::Build(args) => Box::pin(build::run(args)).await,
         Command::Top(args) => top::run(args).await,
+        Command::Env(args) => Box::pin(env::run(args)).await,
         Command::Keys(args) => keys::run(args),
         Command::Doctor(args) => Box::pin(doctor::run(args)).await,
         Command::Bench(args) => Box::pin(crate::bench::run(args)).await,
@@ -117,6 +119,7 @@ impl Command {
             Self::Image(args) => args.wants_json(),
             Self::Build(args) => args.wants_json(),
             Self::Top(args) => args.json,
+            Self::Env(args) => args.wants_json(),
             Self::Keys(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             Self::Shell(_)
@@ -135,6 +138,7 @@ impl Command {
         use tracing_subscriber::{EnvFilter, fmt};
         let (default, format) = match self {
             Self::Serve(args) => ("info", args.log_format),
+            Self::Env(args) if args.is_server() => ("warn", serve::LogFormat::Text),
             _ => ("error", serve::LogFormat::Text),
         };
         let filter = EnvFilter::builder().with_env_var("HOTHOUSE_LOG");

@@ -8,10 +8,12 @@ use std::pin::pin;
 
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
+use hothouse_env::Catalogue;
 use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions};
+use hothouse_server::dialects::openenv::{Openenv, Settings};
 use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -188,7 +190,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let keys = keys.or_else(|| Some(home.join(keys::DEFAULT_FILE)).filter(|path| path.exists()));
     let tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
     let limits = ServerLimits::default().within(descriptors);
-    let options = ServerOptions { listen, keys, tls, insecure, limits };
+    let environments = Openenv::default();
+    let options = ServerOptions { listen, keys, tls, insecure, limits, environments };
     let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
@@ -228,7 +231,7 @@ fn mark(asked: Option<u64>, floor: u64) -> Result<u64, Failure> {
 }
 
 /// Allows as many open files as the administrator does, not as few as suit programs that use select(2); how many.
-fn raise_descriptors() -> u64 {
+pub(super) fn raise_descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
@@ -241,7 +244,7 @@ fn raise_descriptors() -> u64 {
 }
 
 /// Tells the server to end at the first signal; comes back at the second.
-async fn until_told_twice(interrupts: &mut Interrupts, shutdown: &CancellationToken) {
+pub(super) async fn until_told_twice(interrupts: &mut Interrupts, shutdown: &CancellationToken) {
     let signal = interrupts.next().await;
     tracing::info!(signal, "ending: running requests get a while to finish");
     shutdown.cancel();

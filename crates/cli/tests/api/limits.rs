@@ -11,6 +11,7 @@ use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions};
+use hothouse_server::dialects::openenv::Openenv;
 use hothouse_server::{Server, ServerLimits, ServerOptions};
 use reqwest::Method;
 use serde_json::json;
@@ -56,6 +57,7 @@ impl Small {
             tls: None,
             insecure: false,
             limits,
+            environments: Openenv::default(),
         };
         let server = Server::bind(fleet, options).await?;
         let address = server.local_addr();

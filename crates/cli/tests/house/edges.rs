@@ -1,4 +1,4 @@
-//! One direction: `cli ─► server ─► fleet ─► sandbox ─► guest`, and everything but the guest knows `domain`.
+//! One direction: `cli ─► server ─► env ─► fleet ─► sandbox ─► guest`, and everything but the guest knows `domain`.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,19 @@ use cargo_metadata::Metadata;
 /// arrows are added here, never against the direction of ARCHITECTURE.md.
 const ALLOWED: &[(&str, &str)] = &[
     ("hothouse-cli", "hothouse-domain"),
+    ("hothouse-cli", "hothouse-env"),
     ("hothouse-cli", "hothouse-fleet"),
     ("hothouse-cli", "hothouse-sandbox"),
     ("hothouse-cli", "hothouse-server"),
     ("hothouse-sandbox", "hothouse-domain"),
     ("hothouse-sandbox", "hothouse-guest"),
+    ("hothouse-env", "hothouse-domain"),
+    ("hothouse-env", "hothouse-fleet"),
+    ("hothouse-env", "hothouse-sandbox"),
     ("hothouse-fleet", "hothouse-domain"),
     ("hothouse-fleet", "hothouse-sandbox"),
     ("hothouse-server", "hothouse-domain"),
+    ("hothouse-server", "hothouse-env"),
     ("hothouse-server", "hothouse-fleet"),
     ("hothouse-server", "hothouse-sandbox"),
 ];

@@ -1,0 +1,87 @@
+//! `hothouse env`: serve, ls.
+
+mod serve;
+
+use clap::Subcommand;
+use hothouse_env::Catalogue;
+use serde::Serialize;
+
+use super::table::Table;
+use crate::console;
+use crate::failure::Failure;
+
+/// Serve environments: reset, step, state
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  hothouse env ls\n  hothouse env serve echo\n  hothouse env serve grid_world --port 8001 --capacity 64"
+)]
+pub(crate) struct EnvArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Serve(serve::ServeArgs),
+    Ls(LsArgs),
+}
+
+/// List the environments that come with Hothouse
+#[derive(Debug, clap::Args)]
+struct LsArgs {
+    /// Print all about them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of an environment.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    version: String,
+    description: String,
+}
+
+impl EnvArgs {
+    pub(super) fn wants_json(&self) -> bool {
+        match &self.what {
+            What::Serve(args) => args.json,
+            What::Ls(args) => args.json,
+        }
+    }
+
+    /// True for what runs until it is told to end.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.what, What::Serve(_))
+    }
+}
+
+/// Does what is asked.
+pub(crate) async fn run(args: EnvArgs) -> Result<u8, Failure> {
+    match args.what {
+        What::Serve(args) => serve::run(args).await,
+        What::Ls(args) => list(&args),
+    }
+}
+
+fn list(args: &LsArgs) -> Result<u8, Failure> {
+    let listed: Vec<Listed> = Catalogue::with_builtins()
+        .all()
+        .iter()
+        .map(|environment| Listed {
+            name: environment.name.clone(),
+            version: environment.version.clone(),
+            description: environment.description.clone(),
+        })
+        .collect();
+    if args.json {
+        console::json(&listed)?;
+        return Ok(0);
+    }
+    let mut table = Table::new(&["NAME", "VERSION", "WHAT IT IS"]);
+    for environment in listed {
+        table.row(vec![environment.name, environment.version, environment.description]);
+    }
+    table.print()?;
+    Ok(0)
+}

@@ -1,0 +1,3 @@
+//! Protocols of other systems, so that their clients work unchanged.
+
+pub mod openenv;
