@@ -8,12 +8,11 @@ use std::pin::pin;
 
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
-use hothouse_env::Catalogue;
 use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions};
-use hothouse_server::dialects::openenv::{Openenv, Settings};
+use hothouse_server::dialects::openenv::Openenv;
 use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

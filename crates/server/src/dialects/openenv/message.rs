@@ -148,7 +148,9 @@ struct Plain<'a> {
 pub(super) fn parse(text: &str) -> Result<Asked, Refused> {
     // Nearly all messages are steps that are just as they should be; the others are looked at again, for what is wrong
     // with them.
-    if let Ok(Plain { kind: "step", data: Some(data) }) = serde_json::from_str(text) {
+    if let Ok(Plain { kind: "step", data: Some(data) }) = serde_json::from_str(text)
+        && data.get().starts_with('{')
+    {
         return Ok(Asked::Step(data.get().to_owned()));
     }
     let error = |error| Err(Refused::Error(error));
