@@ -221,8 +221,8 @@ impl Session {
         if self.environment.turns != Turns::ItsOwn {
             match self.phase {
                 Phase::Playing | Phase::Lost(_) => {}
-                Phase::Fresh => return Err(StepError::NotReset),
-                Phase::Over => return Err(StepError::Over),
+                Phase::Fresh => return Err(self.out_of_turn(action, StepError::NotReset)),
+                Phase::Over => return Err(self.out_of_turn(action, StepError::Over)),
             }
         }
         match &mut self.player {
@@ -359,6 +359,16 @@ impl Session {
     #[must_use]
     pub fn is_in_memory(&self) -> bool {
         matches!(self.player, Player::Game { .. })
+    }
+
+    /// What is wrong with the action itself comes before that it is out of turn.
+    fn out_of_turn(&self, action: &str, error: StepError) -> StepError {
+        let Player::Game { action: model, .. } = &self.player else { return error };
+        let checked = serde_json::from_str(action).map(|given| model.check(given));
+        match checked {
+            Ok(Err(wrong)) => StepError::Invalid(wrong),
+            Ok(Ok(_)) | Err(_) => error,
+        }
     }
 
     fn check_alive(&self) -> Result<(), StepError> {

@@ -14,6 +14,7 @@ mod keys;
 mod leases;
 mod limits;
 mod metrics;
+mod openenv;
 mod pools;
 mod pressure;
 #[path = "../process/mod.rs"]

@@ -90,7 +90,7 @@ enum After {
 enum Seat<'a> {
     Own {
         session: Box<Session>,
-        _place: Place,
+        place: Place,
     },
     /// Another one's, for as long as it is attached.
     Held(&'a Arc<Held>),
@@ -191,10 +191,12 @@ impl Line {
                 return self.refuse(&error).await;
             }
         };
-        let mut seat = Seat::Own { session, _place: place };
+        let mut seat = Seat::Own { session, place };
         let end = self.run(&mut seat).await;
-        if let Seat::Own { session, .. } = seat {
+        if let Seat::Own { session, place } = seat {
             session.close().await;
+            // Free before the client hears that it is closed, since it may come back at once.
+            drop(place);
         }
         self.say_goodbye(end).await;
     }
