@@ -20,6 +20,7 @@ mod observed;
 mod places;
 mod session;
 mod step_log;
+pub mod worker;
 
 pub use catalogue::Catalogue;
 pub use environment::{Environment, Era, Maker, Schemas, Tool, Turns};

@@ -1,0 +1,108 @@
+//! Environments that an author wrote in Python, played by workers.
+//!
+//! ```text
+//! Worker (host) ─► Link (one process, many sessions) ─► byte stream ─► python3 -m hothouse.worker
+//!    └─► WorkerInstance (one session) ──┘
+//! ```
+//!
+//! A worker's zygote has imported the author's module; each connection to it is served by a process of its own, forked
+//! from it. Sessions share processes, so that thousands cost no process each; a process that dies takes its own
+//! sessions with it and nobody else's.
+
+mod instance;
+mod link;
+mod protocol;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::environment::{Environment, Maker, Turns};
+use crate::instance::{Host, Instance, OpenError};
+use instance::WorkerInstance;
+use link::Link;
+pub use protocol::Hello;
+
+/// A byte stream to a worker.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Connects to a worker; each connection is a process.
+pub type Dial = Arc<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Stream>, String>> + Send + Sync>;
+
+/// The workers of one environment.
+pub struct Worker {
+    dial: Dial,
+    /// Processes at once.
+    processes: usize,
+    links: tokio::sync::Mutex<Vec<Arc<Link>>>,
+    /// Whatever the workers live in; given up with them.
+    _home: Mutex<Box<dyn std::any::Any + Send>>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("processes", &self.processes).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Connects to a worker, and asks it what environment it plays.
+    ///
+    /// # Errors
+    /// [`OpenError`]: it cannot be reached, or the author's module cannot be imported; then with its traceback.
+    pub async fn environment(
+        dial: Dial,
+        processes: usize,
+        home: Box<dyn std::any::Any + Send>,
+    ) -> Result<Environment, OpenError> {
+        let first = Link::open(&dial).await?;
+        let hello = first.hello().clone();
+        let worker = Arc::new(Self {
+            dial,
+            processes: processes.max(1),
+            links: tokio::sync::Mutex::new(vec![Arc::new(first)]),
+            _home: Mutex::new(home),
+        });
+        Ok(hello.into_environment(Turns::ItsOwn, Maker::Host(worker)))
+    }
+
+    /// A process with room for another session: the one with the fewest, or a new one while there may be more.
+    async fn link(&self) -> Result<Arc<Link>, OpenError> {
+        let mut links = self.links.lock().await;
+        links.retain(|link| link.is_alive());
+        let most = links.first().and_then(|link| link.hello().max_sessions);
+        let least = links.iter().min_by_key(|link| link.sessions()).cloned();
+        match least {
+            Some(link) if link.sessions() == 0 => Ok(link),
+            Some(link) if links.len() >= self.processes && most.is_none_or(|most| link.sessions() < most) => {
+                Ok(link)
+            }
+            // One session a process is what an author asks for who keeps state in globals.
+            Some(_) | None => {
+                let link = Arc::new(Link::open(&self.dial).await?);
+                links.push(Arc::clone(&link));
+                Ok(link)
+            }
+        }
+    }
+}
+
+impl Host for Worker {
+    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+        Box::pin(async {
+            let link = self.link().await?;
+            Ok(Box::new(WorkerInstance::open(link).await?) as Box<dyn Instance>)
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Streams first, so that processes end by themselves before what they live in is taken away.
+        self.links.get_mut().clear();
+        let _home = self._home.get_mut().unwrap_or_else(PoisonError::into_inner);
+    }
+}
