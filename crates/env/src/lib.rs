@@ -17,6 +17,7 @@ mod game;
 mod instance;
 pub mod model;
 mod observed;
+pub mod package;
 mod places;
 mod session;
 mod step_log;

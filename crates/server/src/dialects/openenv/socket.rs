@@ -1,8 +1,10 @@
 //! `/ws`: one session for each connection, messages one at a time and in order.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -10,6 +12,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use futures::StreamExt as _;
 use hothouse_env::{Place, Session};
 use tokio::sync::MutexGuard;
 use tokio::time::Sleep;
@@ -24,8 +27,14 @@ use super::served::{For, Openenv, Served};
 
 /// Bytes that a connection reads at once. Many connections stand idle, each with its buffers.
 const READ_BUFFER: usize = 4 << 10;
+/// How long the next message is looked for before the connection sleeps, where there are few. A client in a closed loop
+/// answers sooner, and waking up takes longer than the step.
+const EAGER: Duration = Duration::from_micros(50);
 /// Messages that are read ahead while a step goes on.
 const READ_AHEAD: usize = 64;
+
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, NonZero::get));
 
 /// Open the WebSocket.
 pub(super) async fn open(
@@ -252,21 +261,38 @@ impl Line {
         if let Some(message) = self.ahead.pop_front() {
             return Ok(message);
         }
+        if self.is_eager() {
+            let until = self.used + EAGER;
+            while Instant::now() < until {
+                let polled = futures::poll!(self.socket.next());
+                if let Poll::Ready(message) = polled {
+                    return self.heard(message);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
         loop {
             tokio::select! {
                 biased;
-                message = self.socket.recv() => {
-                    let message = message.ok_or(End::Gone)?.map_err(|error| broken(&error))?;
-                    self.heard = Instant::now();
-                    self.asked = false;
-                    return Ok(message);
-                }
+                message = self.socket.recv() => return self.heard(message),
                 () = self.draining.as_mut() => {
                     return Err(End::Closed { code: close_code::AWAY, reason: "the server is shutting down" });
                 }
                 () = self.watch.as_mut() => self.look().await?,
             }
         }
+    }
+
+    fn heard(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<Message, End> {
+        let message = message.ok_or(End::Gone)?.map_err(|error| broken(&error))?;
+        self.heard = Instant::now();
+        self.asked = false;
+        Ok(message)
+    }
+
+    /// True where the client may speak again at once, and nobody else wants this core.
+    fn is_eager(&self) -> bool {
+        self.served.places.active() <= *CORES
     }
 
     /// The session was used just now.
