@@ -70,6 +70,10 @@ pub enum ErrorCode {
     ContextBusy,
     /// The context's interpreter is gone; reset it, or delete it.
     ContextEnded,
+    /// Nothing listens in the sandbox where the request leads, or it takes no connections.
+    NotListening,
+    /// What listens in the sandbox broke the connection off, or answered with something that is no answer.
+    ConnectionBroken,
     /// No template has this name.
     TemplateNotFound,
     /// A pool makes sandboxes of the template.
@@ -180,7 +184,7 @@ impl ErrorCode {
             Self::RateLimited | Self::LimitExceeded | Self::CapacityExceeded | Self::QuotaExceeded => 429,
             Self::SetupFailed | Self::CreateFailed | Self::Internal => 500,
             Self::Unsupported => 501,
-            Self::ImageUnavailable => 502,
+            Self::ImageUnavailable | Self::NotListening | Self::ConnectionBroken => 502,
             Self::ShuttingDown => 503,
             Self::TimedOut => 504,
             Self::NoSpace => 507,
@@ -213,6 +217,8 @@ impl ErrorCode {
             Self::ContextExists => "context_exists",
             Self::ContextBusy => "context_busy",
             Self::ContextEnded => "context_ended",
+            Self::NotListening => "not_listening",
+            Self::ConnectionBroken => "connection_broken",
             Self::TemplateNotFound => "template_not_found",
             Self::TemplateInUse => "template_in_use",
             Self::PoolNotFound => "pool_not_found",

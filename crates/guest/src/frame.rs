@@ -68,6 +68,8 @@ pub enum Channel {
     Stderr = 3,
     /// The content of a file, archive or patch, in either direction.
     File = 4,
+    /// The bytes of a dialled connection, in either direction.
+    Socket = 5,
 }
 
 impl Channel {
@@ -78,6 +80,7 @@ impl Channel {
             2 => Self::Stdout,
             3 => Self::Stderr,
             4 => Self::File,
+            5 => Self::Socket,
             _ => return None,
         })
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The first bytes of a `Hello`.
 pub const MAGIC: [u8; 4] = *b"HHG\x01";
 
@@ -224,7 +224,29 @@ pub enum Request {
     },
     /// Reply: `Contexts`.
     ContextList,
+    /// Connect to what listens in the sandbox. Reply: `Dialed`; then `Data` on `Socket` both ways, and `End` on `Socket` from
+    /// each side that sends no more. The guest closes the stream when both have ended; whoever closes it before breaks the
+    /// connection off, but what the driver sent before its `End` still arrives. `Error` after `Dialed`: the other end broke it.
+    /// The driver may send before it is answered.
+    Dial {
+        /// To what.
+        target: DialTarget,
+        /// Milliseconds to wait while nothing listens there; at most [`MAX_DIAL_WAIT_MS`].
+        wait_ms: u64,
+    },
 }
+
+/// Where something listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DialTarget {
+    /// A Unix stream socket, by its absolute path in the sandbox.
+    Path(String),
+    /// A TCP port of the sandbox's loopback: on 127.0.0.1, or else on ::1.
+    Port(u16),
+}
+
+/// The longest that a `Dial` waits for a listener.
+pub const MAX_DIAL_WAIT_MS: u64 = 600_000;
 
 /// The most bytes of what a run in a context came to: its value or error, as the interpreter tells it.
 pub const MAX_VALUE: usize = (3 << 20) + (64 << 10);
@@ -446,6 +468,8 @@ pub enum Reply {
     /// What a run in a context came to, as its interpreter tells it: JSON, unless the interpreter lies. Precedes
     /// `Finished`; at most [`MAX_VALUE`] bytes.
     Value(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// A `Dial` is through.
+    Dialed,
 }
 
 /// How an exec ended, with what it used.
@@ -589,6 +613,8 @@ pub struct GuestInfo {
     pub shells: u32,
     /// Processes in the sandbox, the guest included.
     pub processes: u32,
+    /// Connections by `Dial`, those that are still waited for included.
+    pub dials: u32,
 }
 
 /// Kinds of failure of a guest request.
@@ -632,6 +658,10 @@ pub enum GuestErrorCode {
     ContextBusy,
     /// The context's interpreter is gone.
     ContextEnded,
+    /// Nothing listens where a `Dial` leads, or it takes no connection.
+    NotListening,
+    /// The other end of a `Dial` broke the connection off.
+    DialBroken,
 }
 
 /// Encodes a body.

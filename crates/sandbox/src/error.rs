@@ -169,6 +169,8 @@ impl SandboxError {
                 GuestErrorCode::TooLarge => ErrorCode::TooLarge,
                 GuestErrorCode::LimitExceeded => ErrorCode::LimitExceeded,
                 GuestErrorCode::Unsupported => ErrorCode::Unsupported,
+                GuestErrorCode::NotListening => ErrorCode::NotListening,
+                GuestErrorCode::DialBroken => ErrorCode::ConnectionBroken,
                 GuestErrorCode::Internal => ErrorCode::Internal,
             },
             Self::Create(error) => error.code(),

@@ -5,6 +5,7 @@
 //! again, freezes and destroys sandboxes, and hands back a byte stream to the guest; it knows nothing of execs.
 
 mod capacity;
+pub mod dial;
 pub mod endings;
 pub mod error;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod stream;
 mod terms;
 pub mod tls;
 
+pub use dial::{DialStream, DialTarget};
 pub use endings::{End, Ended};
 pub use error::{SandboxError, SnapshotError};
 pub use events::Events;

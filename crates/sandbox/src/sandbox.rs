@@ -2,6 +2,7 @@
 
 mod claim;
 mod contexts;
+mod dials;
 mod execs;
 mod files;
 mod leases;

@@ -150,7 +150,7 @@ impl ExecStream {
                     let name = match channel {
                         Channel::Stdout => OutputName::Stdout,
                         Channel::Stderr => OutputName::Stderr,
-                        Channel::None | Channel::Stdin | Channel::File => {
+                        Channel::None | Channel::Stdin | Channel::File | Channel::Socket => {
                             return Err(unexpected(&Event::End(channel)));
                         }
                     };

@@ -79,4 +79,4 @@ fn an_ordinary_user_is_promised_the_same() {
     }
 }
 
-groups![archives, execs, files, input, journal, life, output, patches, shells, terminals];
+groups![archives, dials, execs, files, input, journal, life, output, patches, shells, terminals];

@@ -17,7 +17,8 @@ use hothouse_domain::{
 };
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
-use hothouse_sandbox::{Node, NodeOptions, Sandbox, SandboxError};
+use hothouse_sandbox::{DialStream, DialTarget, Node, NodeOptions, Sandbox, SandboxError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 mod deadline;
 
@@ -367,4 +368,42 @@ async fn sandboxes_outlive_their_node_and_the_next_one_adopts_them() {
     assert_eq!(code(soon(doomed.exec(sh("true"))).await), ErrorCode::SandboxDead);
     soon(node.shutdown(AtShutdown::Destroy)).await;
     assert_eq!((node.len(), home.sandbox_directories()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dialled_connection_breaks_with_its_sandbox_and_with_its_node() {
+    let home = Home::new();
+    let node = home.node(100, WhenOrphaned::LiveOn).await;
+    let program =
+        "import socket; l = socket.create_server(('127.0.0.1', 8000)); p = [l.accept() for _ in range(99)]";
+    let dialled = async |node: &Node, name: &str| {
+        let sandbox = node.create(named(name)).await.unwrap();
+        let argv = Some(["python3", "-c", program].map(str::to_owned).to_vec());
+        sandbox.exec_detached(ExecSpec { argv, ..ExecSpec::default() }).await.unwrap();
+        let stream = sandbox.dial(&DialTarget::Port(8000), Duration::from_secs(60)).await.unwrap();
+        (sandbox, stream)
+    };
+    let broken = async |mut stream: DialStream| {
+        let error = soon(stream.read_u8()).await.unwrap_err();
+        assert!(soon(stream.write_all(b"x")).await.is_err());
+        assert!(soon(stream.read_u8()).await.is_err(), "it stays broken");
+        *error.into_inner().unwrap().downcast::<SandboxError>().unwrap()
+    };
+    let (sandbox, stream) = dialled(&node, "killed").await;
+    kill_guest(home.dir.path(), &sandbox);
+    assert_eq!(broken(stream).await.code(), ErrorCode::SandboxDead);
+    let refused = soon(sandbox.dial(&DialTarget::Port(8000), Duration::ZERO)).await;
+    assert_eq!(code(refused), ErrorCode::SandboxDead);
+    drop(sandbox);
+
+    let (sandbox, stream) = dialled(&node, "left").await;
+    soon(node.shutdown(AtShutdown::Leave)).await;
+    let error = broken(stream).await;
+    assert!(error.to_string().contains("what became of the request is unknown"), "{error}");
+    drop((node, sandbox));
+
+    let node = home.node(100, WhenOrphaned::LiveOn).await;
+    let sandbox = node.get(&"left".parse().unwrap()).unwrap();
+    soon(sandbox.dial(&DialTarget::Port(8000), Duration::ZERO)).await.expect("what listens there lives on");
+    soon(node.shutdown(AtShutdown::Destroy)).await;
 }

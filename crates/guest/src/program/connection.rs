@@ -10,7 +10,7 @@ use crate::frame::{self, Channel, Decoder, INITIAL_CREDIT, Kind};
 use crate::message::{self, Reply};
 
 /// Streams that may be open on a connection.
-pub const MAX_STREAMS: usize = 1024;
+pub const MAX_STREAMS: usize = 2048;
 /// Bytes waiting to be written above which no more `Data` is made.
 pub const BUSY: usize = 256 << 10;
 /// Bytes waiting to be written above which no more requests are taken.
@@ -43,6 +43,8 @@ pub enum Job {
     Upload(Box<dyn Upload>),
     /// Sends the content of a file or archive, or does something long.
     Download(Box<dyn Download>),
+    /// Moves the bytes of a dialled connection.
+    Dial(u64),
     /// Waits for something that answers and closes it.
     Pending,
 }

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod context;
+pub mod dial;
 pub mod exec;
 pub mod files;
 pub mod journal;

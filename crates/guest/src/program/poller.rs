@@ -37,6 +37,8 @@ pub enum Source {
     ContextControl(u64),
     /// What a zygote says while it starts.
     ZygoteLog(u64),
+    /// The socket of a dialled connection; watched by edges.
+    Dial(u64),
 }
 
 impl Source {
@@ -54,6 +56,7 @@ impl Source {
             Self::ContextOutput(number, which) => (11 + u64::from(which), number),
             Self::ContextControl(number) => (13, number),
             Self::ZygoteLog(number) => (14, number),
+            Self::Dial(number) => (15, number),
         };
         kind << 56 | number
     }
@@ -76,6 +79,7 @@ impl Source {
             12 => Self::ContextOutput(number, 1),
             13 => Self::ContextControl(number),
             14 => Self::ZygoteLog(number),
+            15 => Self::Dial(number),
             _ => return None,
         })
     }
@@ -111,6 +115,20 @@ pub struct Event {
     pub readable: bool,
     /// There is room to write, or the other side is gone.
     pub writable: bool,
+    /// What the other side has given up.
+    pub hangup: Hangup,
+}
+
+/// What the other side of a socket has given up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hangup {
+    /// Nothing.
+    #[default]
+    None,
+    /// It sends no more; told only of what is watched by edges.
+    Sending,
+    /// It neither sends nor takes any more.
+    Both,
 }
 
 /// The epoll instance.
@@ -151,6 +169,23 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(source.token()), interest.flags())?)
     }
 
+    /// Watches a socket by edges: one event for each thing that happens to it, none for what stays as it is. Closing it
+    /// ends that.
+    ///
+    /// # Errors
+    /// When the kernel refuses, e.g. for want of memory.
+    pub fn add_edges(&self, fd: impl AsFd, source: Source, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, epoll::EventData::new_u64(source.token()), edges(interest))?)
+    }
+
+    /// Watches for something else; what is so now is an edge.
+    ///
+    /// # Errors
+    /// When it is not watched.
+    pub fn modify_edges(&self, fd: impl AsFd, source: Source, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(source.token()), edges(interest))?)
+    }
+
     /// Watches a descriptor no more.
     ///
     /// # Errors
@@ -180,13 +215,23 @@ impl Poller {
         for event in &self.buffer {
             let (flags, data) = (event.flags, event.data);
             if let Some(source) = Source::from_token(data.u64()) {
+                let hangup = match (flags.intersects(gone), flags.contains(epoll::EventFlags::RDHUP)) {
+                    (true, _) => Hangup::Both,
+                    (false, true) => Hangup::Sending,
+                    (false, false) => Hangup::None,
+                };
                 events.push(Event {
                     source,
                     readable: flags.intersects(epoll::EventFlags::IN | gone),
                     writable: flags.intersects(epoll::EventFlags::OUT | gone),
+                    hangup,
                 });
             }
         }
         Ok(())
     }
+}
+
+fn edges(interest: Interest) -> epoll::EventFlags {
+    interest.flags() | epoll::EventFlags::ET | epoll::EventFlags::RDHUP
 }

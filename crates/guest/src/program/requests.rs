@@ -107,12 +107,17 @@ impl Server {
                     Err(refusal) => self.refuse(key, refusal),
                 }
             }
+            (Job::Dial(number), Channel::Socket) => {
+                let number = *number;
+                self.dial_data(key, number, bytes);
+            }
             // Nobody wants it; the driver may go on.
             _ => self.consumed(key, bytes.len()),
         }
     }
 
-    fn consumed(&mut self, key: StreamKey, bytes: usize) {
+    /// Gives a driver credit back for bytes that are consumed.
+    pub(super) fn consumed(&mut self, key: StreamKey, bytes: usize) {
         if let Some(connection) = self.connections.get_mut(&key.connection)
             && connection.consumed(key.stream, bytes)
         {
@@ -146,6 +151,10 @@ impl Server {
                     Err(refusal) => self.refuse(key, refusal),
                 }
             }
+            (Job::Dial(number), Channel::Socket) => {
+                let number = *number;
+                self.dial_end(number);
+            }
             _ => {}
         }
     }
@@ -174,13 +183,17 @@ impl Server {
 
     /// A stream's job is over or no longer wanted.
     pub(super) fn job_ends(&mut self, key: StreamKey, job: &Job) {
-        if let Job::Watch(watch) = job {
-            self.journal.unpin(watch.serial);
-            if let Some(watchers) = self.watchers(watch.serial) {
-                watchers.retain(|other| *other != key);
-                // It holds the exec up no more.
-                self.resume(watch.serial);
+        match job {
+            Job::Watch(watch) => {
+                self.journal.unpin(watch.serial);
+                if let Some(watchers) = self.watchers(watch.serial) {
+                    watchers.retain(|other| *other != key);
+                    // It holds the exec up no more.
+                    self.resume(watch.serial);
+                }
             }
+            Job::Dial(number) => self.dial_left(*number),
+            Job::Feed { .. } | Job::Upload(_) | Job::Download(_) | Job::Pending => {}
         }
     }
 
@@ -194,6 +207,10 @@ impl Server {
                 self.work_on_watch(key, watch);
             }
             Job::Download(_) => self.work_on_download(key),
+            Job::Dial(number) => {
+                let number = *number;
+                self.read_dial(number);
+            }
             Job::Feed { .. } | Job::Upload(_) | Job::Pending => {}
         }
     }
@@ -301,6 +318,7 @@ impl Server {
             }
             Request::ContextClose { context_id } => self.context_close(&context_id)?,
             Request::ContextList => Reply::Contexts(self.context_list()),
+            Request::Dial { target, wait_ms } => return self.dial(key, target, wait_ms),
             Request::Info => Reply::Info(self.info()),
             Request::Stat { .. }
             | Request::List { .. }
@@ -416,6 +434,7 @@ impl Server {
             journaled: count(self.journal.len()),
             shells: count(self.shell_list().len()),
             processes: count(tree::count()),
+            dials: count(self.dials.len()),
         }
     }
 }

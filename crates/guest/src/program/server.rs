@@ -10,6 +10,7 @@ use rustix::net::SocketFlags;
 
 use super::connection::{CLOGGED, Connection, Flush, Phase, StreamKey};
 use super::context::Contexts;
+use super::dial::Dials;
 use super::exec::Exec;
 use super::files::Root;
 use super::journal::{Journal, Serial};
@@ -56,6 +57,7 @@ pub struct Server {
     pub(super) shells: BTreeMap<u64, Shell>,
     pub(super) next_shell: u64,
     pub(super) contexts: Contexts,
+    pub(super) dials: Dials,
     pub(super) root: Root,
     pub(super) spawner: Spawner,
     pub(super) oom: OomCounter,
@@ -104,6 +106,7 @@ impl Server {
             shells: BTreeMap::new(),
             next_shell: 0,
             contexts: Contexts::default(),
+            dials: Dials::default(),
             root: Root::open()?,
             spawner: Spawner::new(),
             oom,
@@ -143,6 +146,7 @@ impl Server {
                     Owner::Exec(serial) => self.on_exec_timer(serial, now),
                     Owner::Shell(shell) => self.on_shell_timer(shell, now),
                     Owner::Context(context) => self.on_context_timer(context, now),
+                    Owner::Dial(dial) => self.on_dial_timer(dial),
                     // It has none: it lives as long as it likes.
                     Owner::Zygote(_) => {}
                 }
@@ -191,6 +195,7 @@ impl Server {
                 }
             }
             Source::ZygoteLog(zygote) => self.on_zygote_log(zygote),
+            Source::Dial(dial) => self.on_dial(dial, event),
         }
     }
 
@@ -232,7 +237,8 @@ impl Server {
                 Some(Owner::Shell(shell)) => self.on_shell_end(shell, ended),
                 Some(Owner::Context(context)) => self.on_context_end(context, ended),
                 Some(Owner::Zygote(zygote)) => self.on_zygote_end(zygote, ended),
-                None => {}
+                // No process is a connection's.
+                Some(Owner::Dial(_)) | None => {}
             }
         }
         if any {

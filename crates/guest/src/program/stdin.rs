@@ -53,18 +53,10 @@ impl Server {
             exec.stdin.queue.push_back(item);
         } else if let Item::Bytes { bytes, from: Some(key), .. } = item {
             // Nobody will read them; the driver may send on until it learns of the end.
-            self.give_back(key, bytes.len());
+            self.consumed(key, bytes.len());
             return;
         }
         self.feed(serial);
-    }
-
-    fn give_back(&mut self, key: StreamKey, bytes: usize) {
-        if let Some(connection) = self.connections.get_mut(&key.connection)
-            && connection.consumed(key.stream, bytes)
-        {
-            self.mark_dirty(key.connection);
-        }
     }
 
     /// Writes what an exec's standard input takes now.
@@ -89,7 +81,7 @@ impl Server {
                         let unread = bytes.len() - *written;
                         stdin.queue.pop_front();
                         if let Some(key) = from {
-                            self.give_back(key, unread);
+                            self.consumed(key, unread);
                         }
                         continue;
                     };
@@ -100,7 +92,7 @@ impl Server {
                                 stdin.queue.pop_front();
                             }
                             if let Some(key) = from {
-                                self.give_back(key, count);
+                                self.consumed(key, count);
                             }
                         }
                         Err(Errno::INTR) => {}

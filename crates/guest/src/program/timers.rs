@@ -16,6 +16,8 @@ pub enum Owner {
     Context(u64),
     /// A zygote.
     Zygote(u64),
+    /// A dialled connection.
+    Dial(u64),
 }
 
 /// Timers by owner and time.

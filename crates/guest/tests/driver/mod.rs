@@ -170,6 +170,13 @@ impl Driver {
         self.stream.write_all(&bytes).unwrap();
     }
 
+    /// Sends to a guest that may have hung up.
+    pub fn send_if_possible(&mut self, kind: Kind, stream: u32, channel: Channel, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, kind, stream, channel, payload);
+        drop(self.stream.write_all(&bytes));
+    }
+
     /// The next frame of any stream; `None` when the guest has closed the connection.
     pub fn frame(&mut self) -> Option<Owned> {
         if let Some(frame) = self.waiting.pop_front() {

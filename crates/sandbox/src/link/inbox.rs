@@ -69,6 +69,23 @@ pub(crate) enum Taken {
     Failed(LinkError),
 }
 
+/// Who is to be woken: they may be two tasks.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Wakers {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl Wakers {
+    /// Wakes them; call it with no lock held.
+    pub(crate) fn wake(self) {
+        for waker in [self.reader, self.writer].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -88,7 +105,10 @@ pub(crate) struct Inbox {
     over: bool,
     failed: Option<LinkError>,
     wake_when: WakeWhen,
-    waker: Option<Waker>,
+    /// Who waits for what arrives.
+    reader: Option<Waker>,
+    /// Who waits to send.
+    writer: Option<Waker>,
 }
 
 impl Inbox {
@@ -105,7 +125,8 @@ impl Inbox {
             over: false,
             failed: None,
             wake_when,
-            waker: None,
+            reader: None,
+            writer: None,
         }
     }
 
@@ -119,14 +140,18 @@ impl Inbox {
         self.over || self.failed.is_some()
     }
 
-    pub(crate) fn set_waker(&mut self, waker: &Waker) {
-        if !self.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
-            self.waker = Some(waker.clone());
-        }
+    /// Wakes this task when there is something to take.
+    pub(crate) fn set_reader(&mut self, waker: &Waker) {
+        set(&mut self.reader, waker);
     }
 
-    /// The caller to wake now, if one is to be.
-    fn wake(&mut self) -> Option<Waker> {
+    /// Wakes this task when there is credit, or sending has become pointless.
+    pub(crate) fn set_writer(&mut self, waker: &Waker) {
+        set(&mut self.writer, waker);
+    }
+
+    /// Who reads, if it is to be woken now.
+    fn reader(&mut self) -> Option<Waker> {
         let due = match self.wake_when {
             WakeWhen::Any => true,
             WakeWhen::Over => {
@@ -137,10 +162,15 @@ impl Inbox {
                     || matches!(self.events.back(), Some(Event::Reply(r)) if matches!(**r, Reply::Error { .. }))
             }
         };
-        if due { self.waker.take() } else { None }
+        if due { self.reader.take() } else { None }
     }
 
-    pub(crate) fn data(&mut self, channel: Channel, payload: &[u8]) -> Result<Option<Waker>, Breach> {
+    /// Both, if they are to be woken now.
+    fn both(&mut self) -> Wakers {
+        Wakers { reader: self.reader(), writer: self.writer.take() }
+    }
+
+    pub(crate) fn data(&mut self, channel: Channel, payload: &[u8]) -> Result<Wakers, Breach> {
         self.answered = true;
         if self.ended & (1 << channel as u8) != 0 {
             return Err(Breach::AfterEnd);
@@ -151,7 +181,7 @@ impl Inbox {
         }
         // Empty pieces cost no credit, so they must cost no memory.
         if sent == 0 {
-            return Ok(None);
+            return Ok(Wakers::default());
         }
         self.granted -= sent;
         self.unread += sent;
@@ -172,25 +202,25 @@ impl Inbox {
             Some(bytes) => bytes.extend_from_slice(payload),
             None => self.events.push_back(Event::Data(channel, BytesMut::from(payload))),
         }
-        Ok(self.wake())
+        Ok(Wakers { reader: self.reader(), writer: None })
     }
 
-    pub(crate) fn end(&mut self, channel: Channel) -> Result<Option<Waker>, Breach> {
+    pub(crate) fn end(&mut self, channel: Channel) -> Result<Wakers, Breach> {
         self.answered = true;
         if self.ended & (1 << channel as u8) != 0 {
             return Err(Breach::AfterEnd);
         }
         self.ended |= 1 << channel as u8;
         self.events.push_back(Event::End(channel));
-        Ok(self.wake())
+        Ok(Wakers { reader: self.reader(), writer: None })
     }
 
-    pub(crate) fn reply(&mut self, reply: Reply, payload_len: usize) -> (Option<Waker>, Intake) {
+    pub(crate) fn reply(&mut self, reply: Reply, payload_len: usize) -> (Wakers, Intake) {
         self.answered = true;
         self.unread_replies += payload_len.max(64);
         self.events.push_back(Event::Reply(Box::new(reply)));
         let intake = if self.unread_replies > REPLIES_HIGH_WATER { Intake::Full } else { Intake::Open };
-        (self.wake(), intake)
+        (self.both(), intake)
     }
 
     /// True while so many replies are unread that the link must not read on.
@@ -198,24 +228,24 @@ impl Inbox {
         self.unread_replies > REPLIES_HIGH_WATER && !self.is_over()
     }
 
-    pub(crate) fn add_credit(&mut self, more: u32) -> Option<Waker> {
+    pub(crate) fn add_credit(&mut self, more: u32) -> Wakers {
         self.answered = true;
         self.credit = self.credit.saturating_add(more);
-        self.waker.take()
+        Wakers { reader: None, writer: self.writer.take() }
     }
 
-    pub(crate) fn close(&mut self) -> Option<Waker> {
+    pub(crate) fn close(&mut self) -> Wakers {
         self.answered = true;
         self.over = true;
-        self.wake()
+        self.both()
     }
 
     /// What arrived before the failure can still be taken.
-    pub(crate) fn fail(&mut self, error: LinkError) -> Option<Waker> {
+    pub(crate) fn fail(&mut self, error: LinkError) -> Wakers {
         if !self.over && self.failed.is_none() {
             self.failed = Some(error);
         }
-        self.waker.take()
+        self.both()
     }
 
     pub(crate) fn take(&mut self) -> Taken {
@@ -252,6 +282,12 @@ impl Inbox {
     }
 }
 
+fn set(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|old| old.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -272,13 +308,26 @@ mod tests {
         }
     }
 
-    fn woken(inbox: &mut Inbox, arrive: impl FnOnce(&mut Inbox) -> Option<Waker>) -> bool {
+    fn woken(inbox: &mut Inbox, arrive: impl FnOnce(&mut Inbox) -> Wakers) -> bool {
         let count = Arc::new(Count::default());
-        inbox.set_waker(&Waker::from(Arc::clone(&count)));
-        if let Some(waker) = arrive(inbox) {
-            waker.wake();
-        }
+        inbox.set_reader(&Waker::from(Arc::clone(&count)));
+        arrive(inbox).wake();
         count.0.load(Ordering::Relaxed) == 1
+    }
+
+    #[test]
+    fn who_waits_to_send_is_woken_by_credit_and_by_the_end_and_not_by_what_arrives() {
+        let mut inbox = Inbox::new(WakeWhen::Any);
+        let mut writer = |arrive: &dyn Fn(&mut Inbox) -> Wakers| {
+            let count = Arc::new(Count::default());
+            inbox.set_writer(&Waker::from(Arc::clone(&count)));
+            arrive(&mut inbox).wake();
+            count.0.load(Ordering::Relaxed) == 1
+        };
+        assert!(!writer(&|i| i.data(Channel::Socket, b"x").unwrap()));
+        assert!(writer(&|i| i.add_credit(1)));
+        assert!(writer(&|i| i.reply(Reply::Done, 1).0));
+        assert!(writer(&Inbox::close));
     }
 
     #[test]
@@ -300,24 +349,24 @@ mod tests {
     #[test]
     fn more_data_than_granted_is_a_breach() {
         let mut inbox = Inbox::new(WakeWhen::Any);
-        inbox.data(Channel::Stdout, &vec![0; INITIAL_CREDIT as usize]).unwrap();
+        inbox.data(Channel::Stdout, &vec![0; INITIAL_CREDIT as usize]).unwrap().wake();
         assert_eq!(inbox.data(Channel::Stderr, b"x").unwrap_err(), Breach::OverCredit { sent: 1, credit: 0 });
     }
 
     #[test]
     fn nothing_comes_after_the_end_of_a_channel() {
         let mut inbox = Inbox::new(WakeWhen::Any);
-        inbox.end(Channel::Stdout).unwrap();
+        inbox.end(Channel::Stdout).unwrap().wake();
         assert_eq!(inbox.data(Channel::Stdout, b"x").unwrap_err(), Breach::AfterEnd);
         assert_eq!(inbox.end(Channel::Stdout).unwrap_err(), Breach::AfterEnd);
-        inbox.data(Channel::Stderr, b"x").unwrap();
+        inbox.data(Channel::Stderr, b"x").unwrap().wake();
     }
 
     #[test]
     fn what_arrived_before_a_failure_is_still_there() {
         let mut inbox = Inbox::new(WakeWhen::Any);
-        inbox.data(Channel::Stdout, b"x").unwrap();
-        inbox.fail(LinkError::Lost("gone".to_owned()));
+        inbox.data(Channel::Stdout, b"x").unwrap().wake();
+        inbox.fail(LinkError::Lost("gone".to_owned())).wake();
         assert!(matches!(inbox.take(), Taken::Event(Event::Data(..), 0)));
         assert!(matches!(inbox.take(), Taken::Failed(LinkError::Lost(_))));
     }
@@ -339,8 +388,8 @@ mod tests {
     fn tiny_pieces_of_two_channels_cost_few_events() {
         let mut inbox = Inbox::new(WakeWhen::Any);
         for _ in 0..INITIAL_CREDIT / 2 {
-            inbox.data(Channel::Stdout, b"o").unwrap();
-            inbox.data(Channel::Stderr, b"e").unwrap();
+            inbox.data(Channel::Stdout, b"o").unwrap().wake();
+            inbox.data(Channel::Stderr, b"e").unwrap().wake();
         }
         assert!(inbox.events.len() <= EVENTS_HIGH_WATER + 8, "{} events", inbox.events.len());
     }
@@ -365,7 +414,7 @@ mod tests {
             for ((err, len, fill), count) in pieces.into_iter().zip(takes.into_iter().cycle()) {
                 let piece = vec![fill; len.min(credit)];
                 credit -= piece.len();
-                inbox.data(if err { Channel::Stderr } else { Channel::Stdout }, &piece).unwrap();
+                inbox.data(if err { Channel::Stderr } else { Channel::Stdout }, &piece).unwrap().wake();
                 sent[usize::from(err)].extend_from_slice(&piece);
                 most = most.max(inbox.unread);
                 drain(&mut inbox, count, &mut credit);

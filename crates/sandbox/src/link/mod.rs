@@ -18,7 +18,7 @@ mod tests;
 
 pub(crate) use cache::{LinkCache, LinkPlace, SWEEP_EVERY};
 pub(crate) use inbox::{Event, WakeWhen};
-pub(crate) use pump::{Link, locked};
+pub(crate) use pump::{Link, MAX_STREAMS, locked};
 pub(crate) use stream::{LinkStream, Sent, StopAt};
 
 /// Why a stream or link is of no more use.

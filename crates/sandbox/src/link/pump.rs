@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hothouse_guest::frame::{self, Channel, Decoder, Frame, Kind};
@@ -17,11 +17,11 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use super::LinkError;
-use super::inbox::{Inbox, Intake, WakeWhen};
+use super::inbox::{Inbox, Intake, WakeWhen, Wakers};
 use super::stream::LinkStream;
 
 /// The guest takes at most so many streams on one connection.
-const MAX_STREAMS: usize = 1024;
+pub(crate) const MAX_STREAMS: usize = 2048;
 /// Unsent bytes above which new data waits for the socket.
 const OUT_HIGH_WATER: usize = 1 << 20;
 /// How long a fresh guest may take to say hello.
@@ -59,6 +59,8 @@ struct Out {
     pending: Vec<u8>,
     sent: usize,
     broken: bool,
+    /// Who waits until most of it is sent.
+    waiting: Vec<Waker>,
 }
 
 /// One connection to a guest.
@@ -69,8 +71,6 @@ pub(crate) struct Link {
     out: Mutex<Out>,
     /// There is something in `out` that the pump has to send.
     out_waiting: Notify,
-    /// `out` has been sent.
-    out_sent: Notify,
     /// The link has failed or was closed.
     ended: Notify,
     started: Instant,
@@ -101,7 +101,6 @@ impl Link {
             streams: Mutex::new(Streams { open: HashMap::new(), last: 0, failed: None }),
             out: Mutex::new(Out { pending, ..Out::default() }),
             out_waiting: Notify::new(),
-            out_sent: Notify::new(),
             ended: Notify::new(),
             started: Instant::now(),
             idle_since: AtomicU64::new(0),
@@ -188,17 +187,21 @@ impl Link {
     }
 
     /// Waits until the socket has taken most of what was queued.
-    pub(crate) async fn roomy(&self) {
-        loop {
-            let sent = self.out_sent.notified();
-            {
-                let out = locked(&self.out);
-                if out.broken || out.pending.len() - out.sent < OUT_HIGH_WATER {
-                    return;
-                }
-            }
-            sent.await;
+    pub(crate) fn poll_roomy(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut out = locked(&self.out);
+        if out.broken || out.pending.len() - out.sent < OUT_HIGH_WATER {
+            return Poll::Ready(());
         }
+        if !out.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            out.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Wakes those who wait to send more.
+    fn wake_senders(&self) {
+        let waiting = std::mem::take(&mut locked(&self.out).waiting);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Forgets a stream whose caller is done with it.
@@ -290,7 +293,7 @@ impl Link {
             Self::fail_slot(&slot, error);
         }
         locked(&self.out).broken = true;
-        self.out_sent.notify_waiters();
+        self.wake_senders();
         self.ended.notify_one();
     }
 
@@ -305,9 +308,9 @@ impl Link {
     }
 
     fn fail_slot(slot: &Slot, error: &LinkError) {
-        let waker = slot.inbox().fail(error.clone());
+        let wakers = slot.inbox().fail(error.clone());
         slot.drained.notify_one();
-        wake(waker);
+        wakers.wake();
     }
 
     async fn pump(self: Arc<Self>, read: OwnedReadHalf) {
@@ -339,7 +342,7 @@ impl Link {
                         Flushed::Rest => Err(std::io::ErrorKind::WouldBlock.into()),
                     }
                 });
-                self.out_sent.notify_waiters();
+                self.wake_senders();
                 if tried.is_ok() {
                     break;
                 }
@@ -417,7 +420,7 @@ impl Link {
         };
         let Some(slot) = slot else { return Ok(None) };
         let mut intake = Intake::Open;
-        let waker = {
+        let wakers: Wakers = {
             let breach = |breach| format!("the guest broke the protocol: {breach}");
             let mut inbox = slot.inbox();
             match frame.kind {
@@ -425,9 +428,9 @@ impl Link {
                 Kind::End => inbox.end(frame.channel).map_err(breach)?,
                 Kind::Reply => {
                     let reply: Reply = message::decode("reply", frame.payload).map_err(|e| e.to_string())?;
-                    let (waker, now) = inbox.reply(reply, frame.payload.len());
+                    let (wakers, now) = inbox.reply(reply, frame.payload.len());
                     intake = now;
-                    waker
+                    wakers
                 }
                 Kind::Credit => {
                     let bytes: [u8; 4] =
@@ -441,7 +444,7 @@ impl Link {
         if frame.kind == Kind::Close {
             self.idle_since.store(self.now_ms(), Ordering::Relaxed);
         }
-        wake(waker);
+        wakers.wake();
         Ok((intake == Intake::Full).then_some(slot))
     }
 }
@@ -461,12 +464,6 @@ fn check_hello(frame: &Frame<'_>) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use hothouse_guest::frame::{Channel, Kind, MAX_DATA};
 
@@ -34,18 +34,21 @@ impl LinkStream {
 
     /// The next event; `None` when the guest has closed the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, LinkError> {
-        let taken = poll_fn(|cx| {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`next`](Self::next).
+    pub(crate) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Result<Option<Event>, LinkError>> {
+        let taken = {
             let mut inbox = self.slot.inbox();
-            match inbox.take() {
-                Taken::Empty => {
-                    inbox.set_waker(cx.waker());
-                    Poll::Pending
-                }
-                taken @ (Taken::Event(..) | Taken::Over | Taken::Failed(_)) => Poll::Ready(taken),
+            let taken = inbox.take();
+            if matches!(taken, Taken::Empty) {
+                inbox.set_reader(cx.waker());
+                return Poll::Pending;
             }
-        })
-        .await;
-        match taken {
+            taken
+        };
+        Poll::Ready(match taken {
             Taken::Event(event, grant) => {
                 if grant > 0 {
                     self.link.write(Kind::Credit, self.id, Channel::None, &grant.to_le_bytes());
@@ -57,7 +60,7 @@ impl LinkStream {
             }
             Taken::Over | Taken::Empty => Ok(None),
             Taken::Failed(error) => Err(error),
-        }
+        })
     }
 
     /// Sends bytes on a channel, waiting for credit; stops early when the guest answers.
@@ -69,30 +72,38 @@ impl LinkStream {
     ) -> Result<Sent, LinkError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Some(credit) = self.credit(stop).await else { return Ok(Sent::Answered) };
-            let (piece, after) = rest.split_at(rest.len().min(credit as usize).min(MAX_DATA));
-            self.slot.inbox().credit -= u32::try_from(piece.len()).expect("a piece is at most MAX_DATA");
-            self.link.roomy().await;
-            self.link.write(Kind::Data, self.id, channel, piece);
-            rest = after;
+            let sent = poll_fn(|cx| self.poll_send(cx, channel, rest, stop)).await;
+            let Some(sent) = sent else { return Ok(Sent::Answered) };
+            rest = &rest[sent..];
         }
         Ok(Sent::All)
     }
 
-    /// Waits for credit; `None` when sending has become pointless.
-    async fn credit(&self, stop: StopAt) -> Option<u32> {
-        poll_fn(|cx| {
+    /// Sends as many of these bytes as there is credit and room for; waits for both. `None` when sending has become
+    /// pointless.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &Context<'_>,
+        channel: Channel,
+        bytes: &[u8],
+        stop: StopAt,
+    ) -> Poll<Option<usize>> {
+        ready!(self.link.poll_roomy(cx));
+        let piece = {
             let mut inbox = self.slot.inbox();
             if inbox.is_over() || (stop == StopAt::AnyReply && inbox.has_reply()) {
                 return Poll::Ready(None);
             }
-            if inbox.credit > 0 {
-                return Poll::Ready(Some(inbox.credit));
+            if inbox.credit == 0 {
+                inbox.set_writer(cx.waker());
+                return Poll::Pending;
             }
-            inbox.set_waker(cx.waker());
-            Poll::Pending
-        })
-        .await
+            let piece = &bytes[..bytes.len().min(inbox.credit as usize).min(MAX_DATA)];
+            inbox.credit -= u32::try_from(piece.len()).expect("a piece is at most MAX_DATA");
+            piece
+        };
+        self.link.write(Kind::Data, self.id, channel, piece);
+        Poll::Ready(Some(piece.len()))
     }
 
     /// Ends a channel.

@@ -278,7 +278,7 @@ async fn a_peer_that_reads_late_gets_everything() {
 #[tokio::test]
 async fn too_many_streams_at_once_are_refused() {
     let (link, _peer) = pair();
-    let mut streams: Vec<_> = (0..1024).map(|_| open(&link, WakeWhen::Any)).collect();
+    let mut streams: Vec<_> = (0..MAX_STREAMS).map(|_| open(&link, WakeWhen::Any)).collect();
     assert!(matches!(link.open(&[], WakeWhen::Any), Err(LinkError::TooManyStreams)));
     streams.pop();
     open(&link, WakeWhen::Any);

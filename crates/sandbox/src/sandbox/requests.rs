@@ -9,7 +9,7 @@ use hothouse_guest::message::{GuestErrorCode, Reply, Request};
 use super::Sandbox;
 use crate::error::SandboxError;
 use crate::exec_request::encoded;
-use crate::link::{Event, Link, LinkError, LinkStream, WakeWhen, locked};
+use crate::link::{Event, Link, LinkError, LinkStream, MAX_STREAMS, WakeWhen, locked};
 
 /// When the connection is gone, how long to wait for word of the sandbox's death.
 const DEATH_KNOWN_WITHIN: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ impl Sandbox {
                 Err(LinkError::TooManyStreams) => {
                     return Err(SandboxError::Guest {
                         code: GuestErrorCode::LimitExceeded,
-                        message: "1024 requests are under way in this sandbox, its limit".to_owned(),
+                        message: format!("{MAX_STREAMS} requests are under way in this sandbox, its limit"),
                     });
                 }
                 Err(LinkError::Closed | LinkError::Lost(_) | LinkError::Frozen | LinkError::Restored) => {}

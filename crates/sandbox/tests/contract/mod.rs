@@ -4,6 +4,7 @@
 //! A case that the machine cannot grant (no memory limit, one user only) says so by [`Needs`] and is skipped aloud.
 
 pub(crate) mod archives;
+pub(crate) mod dials;
 pub(crate) mod execs;
 pub(crate) mod files;
 pub(crate) mod input;
