@@ -19,6 +19,7 @@ pub mod model;
 mod observed;
 pub mod package;
 mod places;
+pub mod sandboxed;
 mod session;
 mod step_log;
 pub mod worker;

@@ -58,7 +58,8 @@ impl Target {
         if !path.is_dir() {
             return Ok(None);
         }
-        let path = path.canonicalize().map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
+        let path =
+            path.canonicalize().map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
         let manifest = Manifest::read(&path)?;
         Ok(Some(Self::Directory { path, manifest }))
     }

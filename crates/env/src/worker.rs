@@ -14,7 +14,7 @@ mod link;
 mod protocol;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,8 +38,6 @@ pub struct Worker {
     /// Processes at once.
     processes: usize,
     links: tokio::sync::Mutex<Vec<Arc<Link>>>,
-    /// Whatever the workers live in; given up with them.
-    _home: Mutex<Box<dyn std::any::Any + Send>>,
 }
 
 impl fmt::Debug for Worker {
@@ -53,18 +51,13 @@ impl Worker {
     ///
     /// # Errors
     /// [`OpenError`]: it cannot be reached, or the author's module cannot be imported; then with its traceback.
-    pub async fn environment(
-        dial: Dial,
-        processes: usize,
-        home: Box<dyn std::any::Any + Send>,
-    ) -> Result<Environment, OpenError> {
+    pub async fn environment(dial: Dial, processes: usize) -> Result<Environment, OpenError> {
         let first = Link::open(&dial).await?;
         let hello = first.hello().clone();
         let worker = Arc::new(Self {
             dial,
             processes: processes.max(1),
             links: tokio::sync::Mutex::new(vec![Arc::new(first)]),
-            _home: Mutex::new(home),
         });
         Ok(hello.into_environment(Turns::ItsOwn, Maker::Host(worker)))
     }
@@ -96,13 +89,5 @@ impl Host for Worker {
             let link = self.link().await?;
             Ok(Box::new(WorkerInstance::open(link).await?) as Box<dyn Instance>)
         })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Streams first, so that processes end by themselves before what they live in is taken away.
-        self.links.get_mut().clear();
-        let _home = self._home.get_mut().unwrap_or_else(PoisonError::into_inner);
     }
 }

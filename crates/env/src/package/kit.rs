@@ -19,7 +19,9 @@ fn files() -> impl Iterator<Item = (String, &'static [u8])> {
         collect(name, dir, &mut all);
         all.into_iter()
     };
-    std::iter::once(("__init__.py".to_owned(), INIT.as_bytes())).chain(of("env", &ENV)).chain(of("worker", &WORKER))
+    std::iter::once(("__init__.py".to_owned(), INIT.as_bytes()))
+        .chain(of("env", &ENV))
+        .chain(of("worker", &WORKER))
 }
 
 fn collect(name: &str, dir: &'static Dir<'static>, all: &mut Vec<(String, &'static [u8])>) {

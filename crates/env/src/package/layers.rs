@@ -63,7 +63,12 @@ impl Layers {
     ///
     /// # Errors
     /// [`LayerError`]: one of them could not be made.
-    pub async fn of(&self, target: &Target, requirements: &[String], python: &str) -> Result<Vec<PathBuf>, LayerError> {
+    pub async fn of(
+        &self,
+        target: &Target,
+        requirements: &[String],
+        python: &str,
+    ) -> Result<Vec<PathBuf>, LayerError> {
         let mut layers = Vec::new();
         if let Target::Directory { path, manifest } = target {
             layers.push(self.code(path, &manifest.name)?);
@@ -116,7 +121,11 @@ impl Layers {
     }
 
     /// The layer of this name, made by `make` if it is not there.
-    fn made(&self, name: &str, make: impl FnOnce(&Path) -> Result<(), LayerError>) -> Result<PathBuf, LayerError> {
+    fn made(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<(), LayerError>,
+    ) -> Result<PathBuf, LayerError> {
         if let Some(layer) = self.found(name) {
             return Ok(layer);
         }
@@ -234,7 +243,8 @@ mod tests {
         let second = layers.of(&package(source.path()), &[], "3.11").await.unwrap();
         assert_ne!(second[0], first[0]);
         assert_eq!(second[1], first[1]);
-        let left: Vec<_> = fs::read_dir(home.path().join("envs")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(home.path().join("envs")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
     }
 }

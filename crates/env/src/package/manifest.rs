@@ -145,8 +145,8 @@ impl Manifest {
         }
         let path = directory.join("pyproject.toml");
         let Some(text) = read(&path)? else { return Ok(Vec::new()) };
-        let pyproject: Pyproject =
-            toml::from_str(&text).map_err(|error| ManifestError::Wrong { path, reason: error.to_string() })?;
+        let pyproject: Pyproject = toml::from_str(&text)
+            .map_err(|error| ManifestError::Wrong { path, reason: error.to_string() })?;
         Ok(pyproject.project.dependencies)
     }
 }
@@ -163,9 +163,13 @@ mod tests {
 
     #[test]
     fn openenvs_own_files_are_understood() {
-        let text = "spec_version: 1\nname: my_env\ntype: space\nruntime: fastapi\napp: server.app:app\nport: 8000\n";
+        let text =
+            "spec_version: 1\nname: my_env\ntype: space\nruntime: fastapi\napp: server.app:app\nport: 8000\n";
         let manifest = Manifest::parse(text).unwrap();
-        assert_eq!((manifest.name.as_str(), manifest.app.as_str(), manifest.runtime), ("my_env", "server.app:app", Runtime::Asgi));
+        assert_eq!(
+            (manifest.name.as_str(), manifest.app.as_str(), manifest.runtime),
+            ("my_env", "server.app:app", Runtime::Asgi)
+        );
         let old = "name: echo_env\nversion: 1.0\ndescription: Echoes\naction: EchoAction\nobservation: EchoObservation\n";
         let manifest = Manifest::parse(old).unwrap();
         assert_eq!((manifest.version.as_deref(), manifest.app.as_str()), (Some("1.0"), DEFAULT_APP));

@@ -14,7 +14,7 @@ const LAST_WORDS: usize = 2000;
 pub(super) async fn install(requirements: &[String], python: &str, into: &Path) -> Result<(), LayerError> {
     let mut command = Command::new("python3");
     command
-        .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"])
+        .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"])
         .args(["--only-binary=:all:", "--implementation=cp", "--python-version", python])
         .arg("--target")
         .arg(into)
