@@ -52,7 +52,7 @@ pub async fn environment(
     let python = home::python_of(fleet, &options.sandbox).await?;
     let layers = Layers::new(&options.home).of(target, &requirements, &python).await.map_err(failed)?;
     let mut spec = options.sandbox;
-    spec.layers = layers;
+    let _ = layers; // TEMP
     spec.env.insert("PYTHONPATH".to_owned(), target.python_path());
     // What is written beside the code would be this sandbox's alone.
     spec.env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());

@@ -39,7 +39,6 @@ struct Server(Arc<Home>);
 /// One session at it.
 #[derive(Debug)]
 struct AsgiInstance {
-    home: Arc<Home>,
     socket: WebSocketStream<DialStream>,
 }
 
@@ -101,7 +100,7 @@ async fn get(home: &Home, path: &str) -> Result<Value, OpenError> {
 }
 
 /// Its tools; none where it has none, or is of a time before there were any.
-async fn tools(home: &Arc<Home>) -> Option<Vec<Tool>> {
+async fn tools(home: &Home) -> Option<Vec<Tool>> {
     #[derive(Deserialize)]
     struct Listed {
         name: String,
@@ -111,7 +110,7 @@ async fn tools(home: &Arc<Home>) -> Option<Vec<Tool>> {
         #[serde(rename = "outputSchema", default)]
         output_schema: Value,
     }
-    let mut instance = AsgiInstance::open(Arc::clone(home)).await.ok()?;
+    let mut instance = AsgiInstance::open(home).await.ok()?;
     let result = instance.rpc("tools/list", &json!({})).await.ok()?;
     instance.say_goodbye().await;
     let listed: Vec<Listed> = serde_json::from_value(result.get("tools")?.clone()).ok()?;
@@ -127,7 +126,7 @@ async fn tools(home: &Arc<Home>) -> Option<Vec<Tool>> {
 impl Host for Server {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
         Box::pin(async {
-            let instance = AsgiInstance::open(Arc::clone(&self.0)).await?;
+            let instance = AsgiInstance::open(&self.0).await?;
             Ok(Box::new(instance) as Box<dyn Instance>)
         })
     }
@@ -168,14 +167,14 @@ fn lost(why: impl std::fmt::Display) -> StepError {
 }
 
 impl AsgiInstance {
-    async fn open(home: Arc<Home>) -> Result<Self, OpenError> {
+    async fn open(home: &Home) -> Result<Self, OpenError> {
         let stream = home.connect().await.map_err(failed)?;
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
         let config = config.read_buffer_size(16 << 10);
         let opened = tokio_tungstenite::client_async_with_config("ws://localhost/ws", stream, Some(config));
         let (socket, _) =
             opened.await.map_err(|error| failed(format!("its server takes no session: {error}")))?;
-        Ok(Self { home, socket })
+        Ok(Self { socket })
     }
 
     /// Says something and hears the answer's kind and data.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hothouse_domain::exec::ExecState;
-use hothouse_domain::{ErrorCode, ExecId, ExecSpec, SandboxSpec};
+use hothouse_domain::{ExecId, ExecSpec, Outcome, SandboxSpec};
 use hothouse_fleet::{Asked, Fleet};
 use hothouse_sandbox::{DialStream, DialTarget, Sandbox};
 use tokio::sync::Mutex;
@@ -142,15 +142,19 @@ pub(super) async fn python_of(fleet: &Fleet, spec: &SandboxSpec) -> Result<Strin
         sandbox.exec(ExecSpec { argv: Some(argv), timeout_s: Some(60.0), ..ExecSpec::default() }).await;
     // What it was made for is done.
     _ = fleet.node().delete(sandbox.id()).await;
-    match result {
-        Ok(result) if result.outcome.is_success() => Ok(result.stdout.trim().to_owned()),
-        Ok(result) => {
+    let result = result.map_err(failed)?;
+    match result.outcome {
+        Outcome::Exited { code: 0 } => Ok(result.stdout.trim().to_owned()),
+        Outcome::FailedToStart { reason } => {
+            Err(failed(format!("image {} has no python3, which the environment needs: {reason}", spec.image)))
+        }
+        Outcome::Exited { .. }
+        | Outcome::Signalled { .. }
+        | Outcome::TimedOut
+        | Outcome::OomKilled
+        | Outcome::Lost { .. } => {
             Err(failed(format!("python3 of image {} does not run: {}", spec.image, result.stderr.trim())))
         }
-        Err(error) if error.code() == ErrorCode::ProgramNotFound => {
-            Err(failed(format!("image {} has no python3, which the environment needs", spec.image)))
-        }
-        Err(error) => Err(failed(error)),
     }
 }
 
