@@ -1,6 +1,10 @@
-//! `hothouse env`: serve, ls.
+//! `hothouse env`: init, validate, serve, run, ls.
 
+mod ground;
+mod init;
+mod run;
 mod serve;
+mod validate;
 
 use clap::Subcommand;
 use hothouse_env::Catalogue;
@@ -22,7 +26,10 @@ pub(crate) struct EnvArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Init(init::InitArgs),
+    Validate(validate::ValidateArgs),
     Serve(serve::ServeArgs),
+    Run(run::RunArgs),
     Ls(LsArgs),
 }
 
@@ -45,6 +52,8 @@ struct Listed {
 impl EnvArgs {
     pub(super) fn wants_json(&self) -> bool {
         match &self.what {
+            What::Init(_) | What::Run(_) => false,
+            What::Validate(args) => args.json,
             What::Serve(args) => args.json,
             What::Ls(args) => args.json,
         }
@@ -59,7 +68,10 @@ impl EnvArgs {
 /// Does what is asked.
 pub(crate) async fn run(args: EnvArgs) -> Result<u8, Failure> {
     match args.what {
-        What::Serve(args) => serve::run(args).await,
+        What::Init(args) => init::run(&args),
+        What::Validate(args) => Box::pin(validate::run(args)).await,
+        What::Run(args) => Box::pin(run::run(args)).await,
+        What::Serve(args) => Box::pin(serve::run(args)).await,
         What::Ls(args) => list(&args),
     }
 }

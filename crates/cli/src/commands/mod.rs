@@ -55,14 +55,10 @@ pub(crate) fn start(command: Command) -> ExitCode {
 }
 
 fn in_runtime(command: Command) -> Result<u8, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Ok(t) = std::env::var("HH_GQ") {
-        builder.global_queue_interval(t.parse().unwrap());
-    }
-    if let Ok(t) = std::env::var("HH_EV") {
-        builder.event_interval(t.parse().unwrap());
-    }
-    let runtime = builder.enable_all().build().map_err(|e| Failure::io("starting threads", &e))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("starting threads", &e))?;
     let telling = command.start_logs(runtime.handle())?;
     let result = runtime.block_on(Box::pin(dispatch(command)));
     telling.end();

@@ -57,6 +57,11 @@ impl Embedded {
         &self.node
     }
 
+    /// Its home, which goes with it.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home.path
+    }
+
     /// Destroys its sandboxes and removes its home.
     pub(crate) async fn close(self) {
         if tokio::time::timeout(CLOSE_LIMIT, self.node.shutdown(AtShutdown::Destroy)).await.is_err() {

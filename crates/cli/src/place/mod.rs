@@ -15,7 +15,7 @@ pub(crate) use handle::{SandboxHandle, fresh_exec_id};
 pub(crate) use images::ImagePlace;
 pub(crate) use live::{Input, Live};
 
-use embedded::Embedded;
+pub(crate) use embedded::Embedded;
 use hothouse_domain::{Capabilities, ImageInfo, ImageRef, SandboxSpec};
 
 use crate::failure::Failure;

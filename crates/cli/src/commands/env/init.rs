@@ -37,7 +37,9 @@ pub(super) fn run(args: &InitArgs) -> Result<u8, Failure> {
     let directory = args.output.join(&args.name);
     if directory.exists() {
         let detail = format!("{} is there already", directory.display());
-        return Err(Failure::new(ErrorCode::InvalidRequest, detail).hint("choose another NAME, or another --output"));
+        return Err(
+            Failure::new(ErrorCode::InvalidRequest, detail).hint("choose another NAME, or another --output")
+        );
     }
     for (path, text) in FILES {
         let text = text.replace("{{name}}", &args.name).replace("{{Name}}", &camel(&args.name));

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
-use hothouse_env::{Catalogue, Environment, Era, SessionLimits};
+use hothouse_env::{Environment, Era, SessionLimits};
 use hothouse_server::dialects::openenv::{HttpSessions, Mode, Openenv, Settings};
 use hothouse_server::{BindError, EnvServer, EnvServerOptions, ServerLimits};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::ground::{Chosen, GroundFlags};
 use crate::commands::serve::{raise_descriptors, until_told_twice};
 use crate::console;
 use crate::failure::Failure;
@@ -29,7 +30,7 @@ const MORE_CONNECTIONS: usize = 1024;
                   hothouse env serve grid_world --port 0 --json"
 )]
 pub(super) struct ServeArgs {
-    /// Which; `hothouse env ls` lists them
+    /// Which: one of `hothouse env ls`, a directory with an openenv.yaml, gym:ID, or pettingzoo:FAMILY/NAME
     name: String,
     /// Where to listen
     #[arg(
@@ -95,6 +96,8 @@ pub(super) struct ServeArgs {
     /// Say where it listens as JSON: {"url", "pid", "environment"}
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    ground: GroundFlags,
 }
 
 /// Which time's rules hold.
@@ -136,11 +139,23 @@ struct Ready<'a> {
 
 /// Serves until a signal comes.
 pub(super) async fn run(args: ServeArgs) -> Result<u8, Failure> {
-    let mut interrupts = Interrupts::listen()?;
-    let environment = find(&args.name)?;
-    let name = environment.name.clone();
+    let settings = settings(&args)?;
     let descriptors = raise_descriptors();
-    let openenv = Openenv::only(environment, settings(&args)?);
+    let chosen = Box::pin(Chosen::start(&args.name, &args.ground)).await?;
+    let served = serve(&args, settings, descriptors, Arc::clone(&chosen.environment)).await;
+    chosen.close().await;
+    served
+}
+
+async fn serve(
+    args: &ServeArgs,
+    settings: Settings,
+    descriptors: u64,
+    environment: Arc<Environment>,
+) -> Result<u8, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let name = environment.name.clone();
+    let openenv = Openenv::only(environment, settings);
     let limits = ServerLimits {
         max_connections: args.capacity.saturating_add(MORE_CONNECTIONS),
         ..ServerLimits::default()
@@ -164,15 +179,6 @@ pub(super) async fn run(args: ServeArgs) -> Result<u8, Failure> {
         }
     }
     Ok(0)
-}
-
-fn find(name: &str) -> Result<Arc<Environment>, Failure> {
-    let catalogue = Catalogue::with_builtins();
-    catalogue.find(name).ok_or_else(|| {
-        let known: Vec<String> = catalogue.all().iter().map(|environment| environment.name.clone()).collect();
-        Failure::new(ErrorCode::NotFound, format!("there is no environment {name:?}"))
-            .hint(format!("there are {}", known.join(", ")))
-    })
 }
 
 fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
