@@ -1,0 +1,123 @@
+"""The one place that knows how a server of environments is started: ours, or the reference (the package openenv itself).
+
+`Served` starts one as a process of its own, waits for its word that it listens, and ends it by its process id.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+PATIENCE_S = 60.0
+"""The longest wait for a server to listen: far more than it takes, since a busy machine is no mistake."""
+
+LISTENING = "listening on "
+
+REFERENCE = Path(__file__).resolve().parent / "reference" / "serve.py"
+
+
+class Unavailable(Exception):
+    """What is asked for does not exist in this kind of server: no failure, but nothing was tested."""
+
+
+def command(name: str, *, era: str, http_session: str, capacity: int) -> list[str]:
+    """The command line of a server of the environment `name`.
+
+    `HOTHOUSE_BINARY` names our program. `OPENENV_REFERENCE` is set instead for the reference: the folder of the virtual
+    environments, of which the one of the era serves.
+    """
+    flags = [name, "--port", "0", "--era", era, "--http-session", http_session, "--capacity", str(capacity)]
+    reference = os.environ.get("OPENENV_REFERENCE")
+    if reference is None:
+        return [os.environ["HOTHOUSE_BINARY"], "env", "serve", *flags]
+    venv = "seed" if era == "seed" else "0.10"
+    return [str(Path(reference, venv, "bin", "python")), str(REFERENCE), *flags]
+
+
+def mounted_command() -> list[str]:
+    """The command line of the whole service, which has the same environments below `/openenv/NAME`."""
+    if "OPENENV_REFERENCE" in os.environ:
+        raise Unavailable("the reference serves one environment, at the root")
+    return [os.environ["HOTHOUSE_BINARY"], "serve", "--listen", "127.0.0.1:0"]
+
+
+class Served:
+    """A running server; `url` is its base, without a slash at the end."""
+
+    def __init__(
+        self, name: str, *, era: str = "today", http_session: str = "stateless", capacity: int = 16
+    ) -> None:
+        self.name = name
+        self._home = tempfile.TemporaryDirectory(prefix="hothouse-openenv-")
+        arguments = command(name, era=era, http_session=http_session, capacity=capacity)
+        self._errors = Path(self._home.name, "stderr").open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "HOTHOUSE_HOME": self._home.name},
+        )
+        try:
+            self.url = self._listening()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _listening(self) -> str:
+        lines: queue.Queue[str | None] = queue.Queue()
+
+        def drain() -> None:
+            # To the end, so that a server which goes on talking never blocks on a full pipe.
+            assert self.process.stdout is not None
+            for line in self.process.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=drain, daemon=True).start()
+        deadline = time.monotonic() + PATIENCE_S
+        said = []
+        while True:
+            try:
+                line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TimeoutError(f"not listening after {PATIENCE_S} s; it said {said} {self.errors()}") from None
+            if line is None:
+                status = self.process.wait()
+                if status == 69:  # EX_UNAVAILABLE, of reference/serve.py
+                    raise Unavailable(self.errors().strip())
+                raise ChildProcessError(f"ended with {status} before it listened; it said {said} {self.errors()}")
+            said.append(line)
+            if line.startswith(LISTENING):
+                return line[len(LISTENING) :].strip().rstrip("/")
+
+    def errors(self) -> str:
+        """The end of what the server said on standard error."""
+        self._errors.flush()
+        return Path(self._errors.name).read_text(encoding="utf-8", errors="replace")[-2000:]
+
+    def stop(self) -> None:
+        """Ends the server, by its id; the second call does nothing."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._errors.close()
+        self._home.cleanup()
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
