@@ -19,6 +19,7 @@ PATIENCE_S = 60.0
 """The longest wait for a server to listen: far more than it takes, since a busy machine is no mistake."""
 
 LISTENING = "listening on "
+SERVICE_LISTENING = "Hothouse listens on "
 
 REFERENCE = Path(__file__).resolve().parent / "reference" / "serve.py"
 
@@ -52,11 +53,20 @@ class Served:
     """A running server; `url` is its base, without a slash at the end."""
 
     def __init__(
-        self, name: str, *, era: str = "today", http_session: str = "stateless", capacity: int = 16
+        self,
+        name: str,
+        *,
+        era: str = "today",
+        http_session: str = "stateless",
+        capacity: int = 16,
+        mounted: bool = False,
     ) -> None:
         self.name = name
         self._home = tempfile.TemporaryDirectory(prefix="hothouse-openenv-")
-        arguments = command(name, era=era, http_session=http_session, capacity=capacity)
+        if mounted:
+            arguments = mounted_command()
+        else:
+            arguments = command(name, era=era, http_session=http_session, capacity=capacity)
         self._errors = Path(self._home.name, "stderr").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             arguments,
@@ -98,6 +108,8 @@ class Served:
             said.append(line)
             if line.startswith(LISTENING):
                 return line[len(LISTENING) :].strip().rstrip("/")
+            if line.startswith(SERVICE_LISTENING):
+                return f"{line[len(SERVICE_LISTENING) :].strip()}/openenv/{self.name}"
 
     def errors(self) -> str:
         """The end of what the server said on standard error."""

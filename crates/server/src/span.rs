@@ -13,6 +13,7 @@ use tracing::{Instrument, Span};
 
 use crate::app::App;
 use crate::auth::{self, Auth};
+use crate::dialects::openenv;
 use crate::origin;
 use crate::revocable::revocable;
 use crate::router::ROUTES;
@@ -102,7 +103,8 @@ fn request_id(app: &App, request: &Request) -> HeaderValue {
 
 /// The same text with the life of the program, so that counting needs no copy.
 fn route_name(path: &str) -> &'static str {
-    ROUTES.iter().find(|route| **route == path).copied().unwrap_or(NO_ROUTE)
+    let known = ROUTES.iter().chain([&openenv::BELOW]);
+    known.into_iter().find(|route| **route == path).copied().unwrap_or(NO_ROUTE)
 }
 
 /// Counts and logs the request when it is answered, or when its client goes away before that.

@@ -63,6 +63,12 @@ struct Action {
     _metadata: Metadata,
 }
 
+/// What is told beside the board.
+#[derive(Serialize)]
+struct Told {
+    next_player: i8,
+}
+
 #[derive(Serialize)]
 struct State {
     board: Board,
@@ -82,7 +88,8 @@ impl Connect4 {
 
     fn show(&self, reward: f64, done: bool, shown: &mut Observed) -> Result<(), Failed> {
         let legal_actions = if done { Vec::new() } else { self.legal() };
-        shown.show(&Observation { board: self.board, legal_actions }, Reward::Number(reward), done)
+        shown.show(&Observation { board: self.board, legal_actions }, Reward::Number(reward), done)?;
+        shown.tell(&Told { next_player: self.next })
     }
 
     fn at(&self, row: isize, column: isize) -> Option<i8> {

@@ -18,8 +18,9 @@ pub(super) fn environment() -> Environment {
         version: "1.0.0",
     };
     let action = vec![
-        Field::new("type", Kind::OneOf(&["call_tool"]), "Action type discriminator").or("call_tool"),
-        Field::new("tool_name", Kind::Text, "Name of the tool to call"),
+        Field::new("type", Kind::OneOf(&["call_tool", "list_tools"]), "Call a tool, or list them")
+            .or("call_tool"),
+        Field::new("tool_name", Kind::Text, "Name of the tool to call").or(""),
         Field::new("arguments", Kind::Object, "Arguments to pass to the tool").or(json!({})),
     ];
     let nothing = || Kind::Optional(Box::new(Kind::Object));
@@ -27,6 +28,8 @@ pub(super) fn environment() -> Environment {
         Field::new("tool_name", Kind::Text, "Name of the tool that was called").or(""),
         Field::new("result", nothing(), "The tool's result").or(Value::Null),
         Field::new("error", nothing(), "Why it failed").or(Value::Null),
+        Field::new("tools", Kind::List(Box::new(Kind::Object)), "The tools, where they were listed")
+            .or(json!([])),
     ];
     let models = Models {
         action: Model::action("CallToolAction", "Which tool to call.", action),
@@ -63,7 +66,8 @@ struct EchoMcp;
 #[serde(deny_unknown_fields)]
 struct Action {
     #[serde(default, rename = "type")]
-    _type: CallTool,
+    kind: ActionKind,
+    #[serde(default)]
     tool_name: String,
     #[serde(default)]
     arguments: Map<String, Value>,
@@ -73,9 +77,10 @@ struct Action {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum CallTool {
+enum ActionKind {
     #[default]
     CallTool,
+    ListTools,
 }
 
 #[derive(Serialize)]
@@ -94,6 +99,11 @@ impl Rules for EchoMcp {
     }
 
     fn step(&mut self, action: Action, shown: &mut Observed) -> Result<(), Failed> {
+        if let ActionKind::ListTools = action.kind {
+            let told = |tool: Tool| json!({"name": tool.name, "description": tool.description, "input_schema": tool.input_schema});
+            let tools: Vec<Value> = tools().into_iter().map(told).collect();
+            return shown.show(&json!({"tools": tools}), Reward::None, false);
+        }
         let (result, error) = match self.call_tool(&action.tool_name, &action.arguments) {
             Ok(result) => (result, None),
             Err(error) => {
@@ -120,7 +130,12 @@ impl Rules for EchoMcp {
         };
         Ok(match name {
             "echo_message" => wrapped(message),
-            _ => structured(&json!({"message": message, "length": message.chars().count()})),
+            _ => {
+                let length = message.chars().count();
+                // In this order, which a JSON value does not keep.
+                let text = format!("{{\"message\":{},\"length\":{length}}}", Value::from(message));
+                structured(&text, &json!({"message": message, "length": length}))
+            }
         })
     }
 }
@@ -137,9 +152,9 @@ fn wrapped(text: &str) -> Value {
 }
 
 /// A tool's object, as MCP has it.
-fn structured(value: &Value) -> Value {
+fn structured(text: &str, value: &Value) -> Value {
     json!({
-        "content": [{"type": "text", "text": value.to_string(), "annotations": null, "meta": null}],
+        "content": [{"type": "text", "text": text, "annotations": null, "meta": null}],
         "structured_content": value,
         "meta": null,
         "data": value,

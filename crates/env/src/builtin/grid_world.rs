@@ -93,7 +93,7 @@ impl Rules for GridWorld {
 
     fn reset(&mut self, _: &Reset, shown: &mut Observed) -> Result<(), Failed> {
         *self = Self::default();
-        shown.show(&Observation { x: 0, y: 0, message: "The goal is at [4, 4]." }, Reward::None, false)
+        shown.show(&Observation { x: 0, y: 0, message: "The goal is at [4, 4]." }, Reward::Number(0.0), false)
     }
 
     fn step(&mut self, action: Action, shown: &mut Observed) -> Result<(), Failed> {

@@ -24,21 +24,36 @@ mod socket;
 mod tasks;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::routing::{any, get, post};
+
+/// The route of the server for all environments.
+pub(crate) const BELOW: &str = "/openenv/{environment}/{*path}";
 
 pub use served::{HttpSessions, Mode, Openenv, Settings};
 
 /// The routes of all environments, below `/openenv/{environment}`.
 pub(crate) fn below(openenv: Openenv) -> Router {
-    routes("/openenv/{environment}", openenv.mode()).with_state(openenv)
+    let inner = finished("/openenv/{environment}", openenv);
+    // One route of the server for all of them, by which they are counted.
+    Router::new()
+        .route_service("/openenv/{environment}", inner.clone())
+        .route_service("/openenv/{environment}/", inner.clone())
+        .route_service(BELOW, inner)
 }
 
 /// The routes of one environment, at the root.
 pub(crate) fn at_root(openenv: Openenv) -> Router {
-    routes("", openenv.mode())
+    finished("", openenv)
+}
+
+fn finished(base: &str, openenv: Openenv) -> Router {
+    let inner = routes(base, openenv.mode())
         .fallback(http::no_route)
         .method_not_allowed_fallback(http::no_method)
-        .with_state(openenv)
+        .with_state(openenv);
+    // Around the whole router, since the `Allow` header is added within it.
+    Router::new().fallback_service(inner).layer(from_fn(http::without_head))
 }
 
 fn routes(base: &str, mode: Mode) -> Router<Openenv> {

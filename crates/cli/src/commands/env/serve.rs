@@ -170,7 +170,7 @@ async fn serve(
     if args.json {
         console::json(&Ready { url: &url, pid: std::process::id(), environment: &name })?;
     } else {
-        console::line(&format!("{name}: listening on {url}"))?;
+        console::line(&format!("listening on {url}"))?;
     }
     tokio::select! {
         () = serving => {}

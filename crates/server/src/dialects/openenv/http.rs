@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use hothouse_env::Session;
 
 use super::answer;
@@ -139,11 +140,27 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The answer for a path that is no route.
-pub(super) async fn no_route(State(_): State<super::Openenv>) -> Response {
+pub(super) async fn no_route(State(_): State<super::Openenv>, headers: HeaderMap) -> Response {
+    if headers.contains_key(header::UPGRADE) {
+        return answer::detail(StatusCode::FORBIDDEN, "there is no WebSocket at this path");
+    }
     answer::detail(StatusCode::NOT_FOUND, "Not Found")
 }
 
 /// The answer for a method that a route does not have; axum adds the `Allow` header.
 pub(super) async fn no_method(State(_): State<super::Openenv>) -> Response {
-    answer::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").into_response()
+    answer::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
+/// A HEAD is no GET with these servers.
+pub(super) async fn without_head(request: Request, next: Next) -> Response {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = next.run(request).await;
+    if is_head && response.status().is_success() {
+        response = answer::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    } else if response.headers().get(header::ALLOW).is_some_and(|allow| allow == "GET,HEAD") {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    }
+    response
 }

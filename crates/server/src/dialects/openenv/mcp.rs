@@ -1,19 +1,19 @@
 //! Tools by JSON-RPC 2.0, over HTTP and WebSocket: `tools/list`, `tools/call`, and sessions for several calls.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hothouse_env::{Environment, Session, Tool, ToolError};
 use serde_json::{Map, Value, json};
 
 use super::answer;
 use super::held::Closed;
+use super::json_error::explain;
 use super::request;
 use super::served::{For, Openenv, Served};
 use super::socket::{self, Line};
@@ -42,8 +42,7 @@ impl RpcError {
 
 impl From<ToolError> for RpcError {
     fn from(error: ToolError) -> Self {
-        let code = if matches!(error, ToolError::Arguments(_)) { INVALID_PARAMS } else { INTERNAL };
-        Self::new(code, error.to_string())
+        Self::new(INTERNAL, error.to_string())
     }
 }
 
@@ -72,7 +71,9 @@ pub(super) async fn open(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
-        return answer::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        let mut response = answer::detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
     };
     let tasks = openenv.sockets().clone();
     socket::bounded(upgrade, &served).on_upgrade(move |socket| {
@@ -97,6 +98,7 @@ async fn serve(mut line: Line, served: &Arc<Served>) {
             return line.say_goodbye(socket::End::Gone).await;
         }
     };
+    let id = uuid::Uuid::new_v4().to_string();
     let end = loop {
         let text = match line.next().await {
             Ok(text) => text,
@@ -105,10 +107,19 @@ async fn serve(mut line: Line, served: &Arc<Served>) {
         line.touch();
         let answered = match parse_text(&text) {
             Ok(request) => {
-                let result = in_session(&mut session, &request).await;
+                let result = match request.method.as_str() {
+                    // It has one already.
+                    "openenv/session/create" => Ok(json!({"session_id": id})),
+                    "openenv/session/close" => close_own(&id, &request),
+                    _ => in_session(&mut session, &request).await,
+                };
                 rpc(&request.id, result)
             }
-            Err((id, error)) => rpc(&id, Err(error)),
+            Err(error) if error.code == PARSE_ERROR => {
+                let message = format!("Parse error: {}", explain(&text));
+                rpc(&Value::Null, Err(RpcError::new(PARSE_ERROR, message)))
+            }
+            Err(error) => rpc(&Value::Null, Err(error)),
         };
         if let Err(end) = line.send(answered).await {
             break end;
@@ -118,6 +129,18 @@ async fn serve(mut line: Line, served: &Arc<Served>) {
     line.say_goodbye(end).await;
 }
 
+/// A connection's own session ends with it.
+fn close_own(id: &str, request: &Request) -> Result<Value, RpcError> {
+    match request.params.get("session_id") {
+        Some(given) if given == id => {
+            let message = "Cannot close active WebSocket-managed session via MCP method";
+            Err(RpcError::new(INVALID_REQUEST, message))
+        }
+        Some(other) => Err(unknown_session(other)),
+        None => Err(RpcError::new(INVALID_PARAMS, "Invalid params - 'session_id' is required")),
+    }
+}
+
 /// The answer to a request of a session's own WebSocket.
 pub(super) async fn answer_in_session(session: &mut Session, request: &Value) -> String {
     match parse(request) {
@@ -125,7 +148,7 @@ pub(super) async fn answer_in_session(session: &mut Session, request: &Value) ->
             let result = in_session(session, &request).await;
             rpc(&request.id, result)
         }
-        Err((id, error)) => rpc(&id, Err(error)),
+        Err(error) => rpc(&Value::Null, Err(error)),
     }
 }
 
@@ -133,7 +156,7 @@ pub(super) async fn answer_in_session(session: &mut Session, request: &Value) ->
 async fn answer_alone(served: &Arc<Served>, text: &str) -> String {
     let request = match parse_text(text) {
         Ok(request) => request,
-        Err((id, error)) => return rpc(&id, Err(error)),
+        Err(error) => return rpc(&Value::Null, Err(error)),
     };
     let result = match request.method.as_str() {
         "openenv/session/create" => create(served).await,
@@ -163,9 +186,6 @@ async fn by_itself(served: &Arc<Served>, request: &Request) -> Result<Value, Rpc
 }
 
 async fn create(served: &Arc<Served>) -> Result<Value, RpcError> {
-    if served.environment.tools.is_none() {
-        return Err(ToolError::None.into());
-    }
     served.held.reap();
     let place = served.places.take(1).await.map_err(at_capacity)?;
     let session = served.open().await.map_err(|error| RpcError::new(INTERNAL, error.to_string()))?;
@@ -175,7 +195,7 @@ async fn create(served: &Arc<Served>) -> Result<Value, RpcError> {
 
 fn close(served: &Arc<Served>, request: &Request) -> Result<Value, RpcError> {
     let Some(id) = request.params.get("session_id") else {
-        return Err(RpcError::new(INVALID_PARAMS, "Missing required parameter: session_id"));
+        return Err(RpcError::new(INVALID_PARAMS, "Invalid params - 'session_id' is required"));
     };
     match served.held.close(id.as_str().unwrap_or_default()) {
         Closed::Now => Ok(json!({"session_id": id, "closed": true})),
@@ -192,7 +212,7 @@ async fn in_session(session: &mut Session, request: &Request) -> Result<Value, R
                 return Err(ToolError::None.into());
             }
             let Some(name) = request.params.get("name").and_then(Value::as_str) else {
-                return Err(RpcError::new(INVALID_PARAMS, "Invalid params - 'name' is required"));
+                return Err(RpcError::new(INVALID_PARAMS, "Missing 'name' in params"));
             };
             let none = Map::new();
             let arguments = match request.params.get("arguments") {
@@ -235,32 +255,32 @@ fn at_capacity(full: hothouse_env::Full) -> RpcError {
     RpcError { code: AT_CAPACITY, message: full.to_string(), data }
 }
 
-fn parse_text(text: &str) -> Result<Request, (Value, RpcError)> {
+fn parse_text(text: &str) -> Result<Request, RpcError> {
     match serde_json::from_str::<Value>(text) {
         Ok(value @ Value::Object(_)) => parse(&value),
-        Ok(_) | Err(_) => Err((Value::Null, RpcError::new(PARSE_ERROR, "Parse error"))),
+        Ok(_) | Err(_) => Err(RpcError::new(PARSE_ERROR, "Parse error")),
     }
 }
 
-fn parse(value: &Value) -> Result<Request, (Value, RpcError)> {
+/// Reads a request; what is wrong with it is told as pydantic tells it.
+fn parse(value: &Value) -> Result<Request, RpcError> {
     let empty = Map::new();
     let fields = value.as_object().unwrap_or(&empty);
-    let id = fields
-        .get("id")
-        .filter(|id| id.is_string() || id.is_i64() || id.is_u64())
-        .cloned()
-        .unwrap_or_default();
-    let mut wrong = String::new();
-    let mut note = |field: &str, what: &str| {
-        // Writing to memory does not fail.
-        _ = write!(wrong, "{}{field}: {what}", if wrong.is_empty() { "" } else { "; " });
-    };
-    if fields.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
-        note("jsonrpc", "has to be \"2.0\"");
+    let mut wrong = Vec::new();
+    let mut note = |field: &str, what: &str| wrong.push(format!("{field}\n  {what}"));
+    match fields.get("jsonrpc").and_then(Value::as_str) {
+        Some("2.0") => {}
+        Some(_) => note("jsonrpc", "Input should be '2.0'"),
+        None if fields.contains_key("jsonrpc") => note("jsonrpc", "Input should be '2.0'"),
+        // The field has a default.
+        None => {}
     }
     let method = fields.get("method").and_then(Value::as_str);
     if method.is_none() {
-        note("method", "Field required, a text");
+        note(
+            "method",
+            if fields.contains_key("method") { "Input should be a valid string" } else { "Field required" },
+        );
     }
     let params = match fields.get("params") {
         None => Map::new(),
@@ -270,8 +290,9 @@ fn parse(value: &Value) -> Result<Request, (Value, RpcError)> {
             Map::new()
         }
     };
-    if fields.get("id").is_some_and(|given| !given.is_null() && id.is_null()) {
-        note("id", "has to be a text, a whole number or null");
+    let id = fields.get("id").cloned().unwrap_or_default();
+    if !(id.is_null() || id.is_string() || id.is_i64() || id.is_u64()) {
+        note("id", "Input should be a valid string or integer");
     }
     for name in fields.keys().filter(|name| !matches!(name.as_str(), "jsonrpc" | "method" | "params" | "id"))
     {
@@ -279,7 +300,15 @@ fn parse(value: &Value) -> Result<Request, (Value, RpcError)> {
     }
     match method {
         Some(method) if wrong.is_empty() => Ok(Request { method: method.to_owned(), params, id }),
-        _ => Err((id, RpcError::new(INVALID_REQUEST, format!("Invalid request: {wrong}")))),
+        _ => {
+            let many = if wrong.len() == 1 { "" } else { "s" };
+            let message = format!(
+                "Invalid request: {} validation error{many} for JsonRpcRequest\n{}",
+                wrong.len(),
+                wrong.join("\n")
+            );
+            Err(RpcError::new(INVALID_REQUEST, message))
+        }
     }
 }
 

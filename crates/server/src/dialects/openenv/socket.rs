@@ -403,13 +403,22 @@ impl Line {
     }
 
     pub(super) async fn say_goodbye(mut self, end: End) {
-        let frame = match end {
+        let frame = match &end {
             End::Gone => CloseFrame { code: close_code::NORMAL, reason: Utf8Bytes::default() },
-            End::Closed { code, reason } => CloseFrame { code, reason: Utf8Bytes::from_static(reason) },
+            End::Closed { code, reason } => {
+                CloseFrame { code: *code, reason: Utf8Bytes::from_static(reason) }
+            }
         };
         // A client that is gone hears nothing; there is nobody else to tell.
         _ = self.send_message(Message::Close(Some(frame))).await;
-        let gone = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let is_cut_short = matches!(end, End::Closed { code: close_code::SIZE, .. });
+        let gone = async {
+            while let Some(Ok(_)) = self.socket.recv().await {}
+            if is_cut_short {
+                // The rest of the message is on its way, and cannot be read. To close now would be to throw the frame away.
+                std::future::pending::<()>().await;
+            }
+        };
         // Until the client has seen it, for otherwise the kernel may throw away what was sent.
         _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
     }
