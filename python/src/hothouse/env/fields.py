@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 
 MISSING = dataclasses.MISSING
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-"""What a field may ask of its value, as metadata of `dataclasses.field` or as an attribute of what `Annotated` holds."""
+"""What a field may ask of its value: metadata of `dataclasses.field`, or attributes of what `Annotated` holds."""
 WORDS = ("title", "description", "examples")
 """What a field may say of itself, in the same places."""
 
@@ -43,7 +43,7 @@ def annotations_of(cls: type) -> dict[str, Any]:
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return dict(cls.__dict__.get("__annotations__", {}))
+    return dict(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063
 
 
 def types_of(cls: type) -> dict[str, Any]:
@@ -75,13 +75,17 @@ def taken_apart(kind: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     bounds: dict[str, Any] = {}
     words: dict[str, Any] = {}
     while hasattr(kind, "__metadata__"):
-        for note in kind.__metadata__:
-            if isinstance(note, str):
-                words.setdefault("description", note)
+        for note in (each for outer in kind.__metadata__ for each in (outer, *_within(outer))):
             bounds.update(_said_by(note, BOUNDS))
             words.update(_said_by(note, WORDS))
         kind = kind.__origin__
     return kind, bounds, words
+
+
+def _within(note: Any) -> list[Any]:
+    """What a field of pydantic holds of such notes itself."""
+    inner = getattr(note, "metadata", None)
+    return inner if isinstance(inner, list) else []
 
 
 def _is_of_class(kind: Any) -> bool:

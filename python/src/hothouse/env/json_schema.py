@@ -49,7 +49,7 @@ def schema_of(cls: type, extra: Extra) -> Schema:
 def schema_of_type(kind: Any) -> Schema:
     """The schema of any type, such as that of an argument."""
     makes = _Makes()
-    schema = makes.type(kind)
+    schema = makes.of(kind)
     definitions = {name: made for name, made in makes.definitions.items() if made is not None}
     return {"$defs": definitions, **schema} if definitions else schema
 
@@ -74,9 +74,11 @@ class _Makes:
         self.definitions: dict[str, Optional[Schema]] = {}
         self.names: dict[Any, str] = {}
         self._open: list[type] = []
+        self._extra = Extra.IGNORE
 
     def model(self, cls: type, extra: Extra) -> Schema:
-        """The schema of a class, with its fields in it."""
+        """The schema of a class, with its fields in it. Dataclasses in it hold with `extra` as it does."""
+        self._extra = extra
         self._open.append(cls)
         fields = fields_of(cls)
         schema: Schema = {
@@ -95,8 +97,13 @@ class _Makes:
             schema["description"] = description
         return schema
 
+    def _in_it(self, cls: type, own: Extra, outer: Extra) -> Schema:
+        schema = self.model(cls, own)
+        self._extra = outer
+        return schema
+
     def _field(self, field: Field) -> Schema:
-        schema = dict(_bound(self.type(field.type), field.bounds))
+        schema = dict(_bound(self.of(field.type), field.bounds))
         if field.default is not MISSING:
             try:
                 schema["default"] = sayable(field.default)
@@ -104,12 +111,13 @@ class _Makes:
                 # Only a hint for people; validation has the real one.
                 schema.pop("default", None)
         # Where another schema is referred to, its own title is the better one.
-        if "$ref" not in schema:
+        choices = [choice for choice in schema.get("anyOf", [schema]) if choice != BASIC[NONE]]
+        if len(choices) != 1 or "$ref" not in choices[0]:
             schema["title"] = title_of(field.name)
         schema.update(field.words)
         return schema
 
-    def type(self, kind: Any) -> Schema:
+    def of(self, kind: Any) -> Schema:
         """The schema of a type. What JSON cannot describe is anything."""
         kind, bounds, words = taken_apart(kind)
         return {**_bound(self._plain(kind), bounds), **words}
@@ -125,9 +133,9 @@ class _Makes:
         if origin is typing.Literal:
             return _of_values([value.value if isinstance(value, enum.Enum) else value for value in arguments])
         if origin in UNIONS:
-            return _any_of([self.type(argument) for argument in arguments])
+            return _any_of([self.of(argument) for argument in arguments])
         if origin in LISTS or origin in SETS:
-            schema: Schema = {"type": "array", "items": self.type(arguments[0]) if arguments else {}}
+            schema: Schema = {"type": "array", "items": self.of(arguments[0]) if arguments else {}}
             return {**schema, "uniqueItems": True} if origin in SETS else schema
         if origin is tuple:
             return self._tuple(arguments)
@@ -139,16 +147,16 @@ class _Makes:
         if not arguments:
             return {"type": "array", "items": {}}
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return {"type": "array", "items": self.type(arguments[0])}
-        items = [self.type(argument) for argument in arguments]
+            return {"type": "array", "items": self.of(arguments[0])}
+        items = [self.of(argument) for argument in arguments]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
 
     def _mapping(self, arguments: tuple[Any, ...]) -> Schema:
         schema: Schema = {"type": "object", "additionalProperties": True}
         if arguments:
-            values = self.type(arguments[1])
+            values = self.of(arguments[1])
             schema["additionalProperties"] = values or True
-            names = {word: said for word, said in self.type(arguments[0]).items() if word not in {"type", "title"}}
+            names = {word: said for word, said in self.of(arguments[0]).items() if word not in {"type", "title"}}
             if names:
                 schema["propertyNames"] = names
         return schema
@@ -159,8 +167,8 @@ class _Makes:
         if issubclass(kind, enum.Enum):
             return self._named(kind, lambda: _of_enum(kind))
         if dataclasses.is_dataclass(kind):
-            extra = getattr(kind, "__extra__", Extra.IGNORE)
-            return self._named(kind, lambda: self.model(kind, extra))
+            extra = self._extra
+            return self._named(kind, lambda: self._in_it(kind, getattr(kind, "__extra__", extra), extra))
         return {}
 
     def _named(self, kind: type, make: Any) -> Schema:

@@ -61,7 +61,7 @@ class Zygote:
                 # Else an instance has to be made to tell, which is for each process to do.
                 self._first = hello_of(app)
             self._app = app
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # Whoever connects is told; even SystemExit is only the end of the import.
             traceback.print_exc()
             self._first = framed(0, Said.FAILED, failure(error))
@@ -116,7 +116,7 @@ class Zygote:
                     each.close()
                 serve(connection, self._app, self._first)
                 status = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001
                 # Nothing of the zygote's own code may run in a child.
                 traceback.print_exc()
             finally:
@@ -139,17 +139,23 @@ def _ending(status: int) -> str:
 
 
 def serve(connection: socket.socket, app: App, hello: bytes = b"") -> None:
-    """Serves one connection, in a process of its own."""
+    """Serves one connection, in a process of its own, which ends with it."""
     reseeded()
     try:
         first = hello or hello_of(app)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         # The instance that has to tell what it is could not be made.
         traceback.print_exc()
         _sent(connection, framed(0, Said.FAILED, failure(error)))
         return
     if _sent(connection, first):
-        Connection(connection, app).serve()
+        Connection(connection, app, _leave).serve()
+
+
+def _leave() -> None:
+    sys.stderr.flush()
+    # Not through the exits of the interpreter: what was registered there is the zygote's, and threads may still run.
+    os._exit(0)
 
 
 def _sent(connection: socket.socket, frame: bytes) -> bool:
