@@ -41,7 +41,7 @@ beds: ## the limits again on a pure cgroup v2 machine, under emulation (fetches 
 
 bench: build ## every bench, with floor and installed peers; JSON in target/bench/; TASKS=FILE for that of score
 	mkdir -p $(TARGET)/bench
-	set -e; for name in create claim exec session context fork image adopt growth density; do \
+	set -e; for name in create claim exec session context dial fork image adopt growth density; do \
 	  $(TARGET)/release/hothouse bench $$name --json $(TARGET)/bench/$$name.json; done
 	@if [ -z "$(TASKS)" ]; then echo "bench score: not run; name tasks in HumanEval's shape: make bench TASKS=FILE"; else \
 	  $(TARGET)/release/hothouse bench score --tasks $(TASKS) --json $(TARGET)/bench/score.json; fi

@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Cancelled when the server takes no more work; followers end then, running requests get a grace.
     pub(crate) draining: CancellationToken,
-    /// Terminals, which outlive the request that opened them.
+    /// Terminals and WebSockets of ports, which outlive the request that opened them.
     pub(crate) terminals: TaskTracker,
     /// Where web pages and DNS names are checked; see `origin`.
     pub(crate) exposure: Exposure,
@@ -89,7 +89,7 @@ impl App {
         }
     }
 
-    /// A place among the followed execs and terminals; it is free again when the permit is dropped.
+    /// A place among the followed execs, terminals and ports; it is free again when the permit is dropped.
     pub(crate) fn stream_permit(&self) -> Result<StreamPermit, Refusal> {
         if self.draining.is_cancelled() {
             return Err(Refusal::new(ErrorCode::ShuttingDown, "the server is shutting down"));
@@ -99,7 +99,7 @@ impl App {
             return Err(Refusal::new(
                 ErrorCode::LimitExceeded,
                 format!(
-                    "{limit} execs and terminals are followed already, the server's limit; try again later"
+                    "{limit} execs, terminals and ports are followed already, the server's limit; try again later"
                 ),
             ));
         };
@@ -108,7 +108,7 @@ impl App {
     }
 }
 
-/// One place among the followed execs and terminals.
+/// One place among the followed execs, terminals and ports.
 pub(crate) struct StreamPermit {
     _permit: OwnedSemaphorePermit,
     app: App,

@@ -2,7 +2,7 @@
 //!
 //! This crate checks requests, converts them to calls of [`hothouse_fleet`] and [`hothouse_sandbox`], and writes the answers; it holds no logic
 //! of its own. Every error is an RFC 9457 problem document with a stable code. One file per noun: `sandboxes`, `execs`,
-//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `files`, `archives`, `images`, `templates`, `pools`, `groups`, `events`.
+//! `streams` (server-sent events), `terminal` (a PTY over a WebSocket), `shells`, `ports`, `files`, `archives`, `images`, `templates`, `pools`, `groups`, `events`.
 //!
 //! [`Server::bind`] opens the socket, [`Server::serve`] runs until it is told to stop.
 
@@ -31,6 +31,7 @@ mod openapi;
 mod origin;
 mod owners;
 mod pools;
+mod ports;
 mod problem;
 mod query;
 mod revocable;

@@ -9,13 +9,13 @@ use hothouse_sandbox::sandbox::ArchiveLimits;
 pub struct ServerLimits {
     /// Connections at once; one more is told so and closed.
     pub max_connections: usize,
-    /// Followed execs and terminals at once, over all connections.
+    /// Followed execs, terminals and requests for ports at once, over all connections.
     pub max_streams: usize,
     /// Bytes of a request line with its headers. More is answered with 431 and no body.
     pub head_bytes: usize,
     /// Bytes of a JSON body.
     pub json_bytes: usize,
-    /// Bytes of a file that is written.
+    /// Bytes of a file that is written, and of a body for a port.
     pub file_bytes: u64,
     /// Bytes of a patch.
     pub patch_bytes: u64,

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
+use utoipa::openapi::PathItem;
 
 use crate::{
-    archives, changes, contexts, events, execs, files, groups, health, images, metrics, owners, pools,
+    archives, changes, contexts, events, execs, files, groups, health, images, metrics, owners, pools, ports,
     sandboxes, shells, snapshots, stats, templates, terminal,
 };
 
@@ -29,6 +30,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         (name = "execs", description = "Commands in a sandbox"),
         (name = "shells", description = "Live shells that keep their directory and variables"),
         (name = "contexts", description = "Live Python interpreters that keep their variables"),
+        (name = "ports", description = "What listens in a sandbox"),
         (name = "files", description = "Files of a sandbox"),
         (name = "snapshots", description = "The files of sandboxes, frozen, forked and set back"),
         (name = "templates", description = "What pools make sandboxes from"),
@@ -45,6 +47,7 @@ static TEXT: LazyLock<String> = LazyLock::new(openapi_json);
         shells::open, shells::list, shells::run, shells::interrupt, shells::close,
         contexts::open, contexts::list, contexts::get, contexts::run, contexts::interrupt, contexts::reset, contexts::fork,
         contexts::close,
+        ports::forward,
         files::read, files::write, files::remove, files::stat, files::list, files::mkdir, files::rename,
         archives::download, archives::upload, archives::patch,
         snapshots::create, snapshots::fork, snapshots::restore, snapshots::list, snapshots::get, snapshots::delete,
@@ -67,10 +70,32 @@ struct Api;
 /// Never: the document is made of constants, and a test makes it.
 #[must_use]
 pub fn openapi_json() -> String {
-    let mut text =
-        Api::openapi().to_pretty_json().expect("the document is made of constants that can be written");
+    let mut api = Api::openapi();
+    if let Some(item) = api.paths.paths.get_mut("/v1/sandboxes/{sandbox_id}/ports/{port}/{path}") {
+        name_by_method(item);
+    }
+    let mut text = api.to_pretty_json().expect("the document is made of constants that can be written");
     text.push('\n');
     text
+}
+
+/// An operation that takes any method is one for each of them, with a name of its own.
+fn name_by_method(item: &mut PathItem) {
+    for (method, operation) in [
+        ("get", &mut item.get),
+        ("post", &mut item.post),
+        ("put", &mut item.put),
+        ("patch", &mut item.patch),
+        ("delete", &mut item.delete),
+        ("head", &mut item.head),
+        ("options", &mut item.options),
+    ] {
+        if let Some(operation) = operation
+            && let Some(id) = &mut operation.operation_id
+        {
+            *id = format!("{id}_{method}");
+        }
+    }
 }
 
 /// This document.

@@ -2,13 +2,13 @@
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{any, delete, get, post, put};
 
 use crate::app::App;
 use crate::dialects::openenv::{self, Openenv};
 use crate::{
     archives, changes, contexts, events, execs, files, groups, health, images, metrics, openapi, owners,
-    pools, problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
+    pools, ports, problem, sandboxes, shells, snapshots, span, stats, templates, terminal,
 };
 
 /// Every route, as the counters name them. When adding one: 1. here, 2. in [`router`], 3. in `openapi`; a test compares.
@@ -17,6 +17,7 @@ pub(crate) const ROUTES: &[&str] = &[
     "/v1/sandboxes",
     "/v1/sandboxes/{sandbox_id}",
     "/v1/sandboxes/{sandbox_id}/shells/{shell_id}/run",
+    PORTS,
     "/v1/sandboxes/{sandbox_id}/freeze",
     "/v1/sandboxes/{sandbox_id}/thaw",
     "/v1/sandboxes/{sandbox_id}/execs",
@@ -79,6 +80,18 @@ pub(crate) const ROUTES: &[&str] = &[
     "/",
 ];
 
+/// A port of a sandbox, with any path.
+const PORTS: &str = "/v1/sandboxes/{sandbox_id}/ports/{port}/{*path}";
+/// The same port's root, which no wildcard stands for.
+const PORT_ROOTS: [&str; 2] =
+    ["/v1/sandboxes/{sandbox_id}/ports/{port}", "/v1/sandboxes/{sandbox_id}/ports/{port}/"];
+
+/// The name of a route in [`ROUTES`], with the life of the program, so that counting needs no copy.
+pub(crate) fn route_name(path: &str) -> Option<&'static str> {
+    let path = if PORT_ROOTS.contains(&path) { PORTS } else { path };
+    ROUTES.iter().chain([&openenv::BELOW]).find(|route| **route == path).copied()
+}
+
 /// All routes of a server. Paths stand in full: a nested router would rewrite the URI of every request.
 pub(crate) fn router(app: App, openenv: Openenv) -> Router {
     Router::new()
@@ -95,6 +108,9 @@ pub(crate) fn router(app: App, openenv: Openenv) -> Router {
         .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/signal", post(execs::signal))
         .route("/v1/sandboxes/{sandbox_id}/execs/{exec_id}/resize", post(execs::resize))
         .route("/v1/sandboxes/{sandbox_id}/terminal", get(terminal::open))
+        .route(PORTS, any(ports::forward))
+        .route(PORT_ROOTS[0], any(ports::forward))
+        .route(PORT_ROOTS[1], any(ports::forward))
         .route("/v1/sandboxes/{sandbox_id}/shells", post(shells::open).get(shells::list))
         .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}", delete(shells::close))
         .route("/v1/sandboxes/{sandbox_id}/shells/{shell_id}/run", post(shells::run))
@@ -165,8 +181,10 @@ mod tests {
     #[test]
     fn every_route_is_in_the_specification_and_no_other() {
         let specification: serde_json::Value = serde_json::from_str(&crate::openapi_json()).unwrap();
+        // OpenAPI knows no wildcards.
         let described: BTreeSet<&str> =
             specification["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(described, ROUTES.iter().copied().collect());
+        let routes: BTreeSet<String> = ROUTES.iter().map(|route| route.replace("{*", "{")).collect();
+        assert_eq!(described, routes.iter().map(String::as_str).collect());
     }
 }

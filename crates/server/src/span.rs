@@ -13,10 +13,9 @@ use tracing::{Instrument, Span};
 
 use crate::app::App;
 use crate::auth::{self, Auth};
-use crate::dialects::openenv;
 use crate::origin;
 use crate::revocable::revocable;
-use crate::router::ROUTES;
+use crate::router::route_name;
 use crate::trace;
 
 /// Names a request in the log and in the answer; a client may choose it.
@@ -31,7 +30,8 @@ const NO_ROUTE: &str = "none";
 /// Runs one request.
 pub(crate) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let id = request_id(&app, &request);
-    let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, |path| route_name(path.as_str()));
+    let route = request.extensions().get::<MatchedPath>().and_then(|path| route_name(path.as_str()));
+    let route = route.unwrap_or(NO_ROUTE);
     let span = tracing::info_span!(
         "request",
         id = id.to_str().unwrap_or_default(),
@@ -99,12 +99,6 @@ fn request_id(app: &App, request: &Request) -> HeaderValue {
     let count = app.request_count.fetch_add(1, Ordering::Relaxed);
     HeaderValue::try_from(format!("{}-{count:x}", app.request_prefix))
         .unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// The same text with the life of the program, so that counting needs no copy.
-fn route_name(path: &str) -> &'static str {
-    let known = ROUTES.iter().chain([&openenv::BELOW]);
-    known.into_iter().find(|route| **route == path).copied().unwrap_or(NO_ROUTE)
 }
 
 /// Counts and logs the request when it is answered, or when its client goes away before that.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Display;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
@@ -36,6 +37,9 @@ pub(crate) struct AtGroup(pub(crate) GroupId);
 
 /// The id of a snapshot in the path, which may not exist.
 pub(crate) struct AtSnapshot(pub(crate) SnapshotId);
+
+/// The TCP port of the sandbox that the path names.
+pub(crate) struct AtPort(pub(crate) u16);
 
 /// The name of an owner in the path, who may have no sandbox.
 pub(crate) struct AtOwner(pub(crate) OwnerName);
@@ -129,6 +133,16 @@ impl FromRequestParts<App> for AtOwner {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         parameter(parts, "owner").await.map(Self)
+    }
+}
+
+impl FromRequestParts<App> for AtPort {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
+        match parameter::<NonZeroU16>(parts, "port").await {
+            Ok(port) => Ok(Self(port.get())),
+            Err(_) => Err(Refusal::field("port", "is no number from 1 to 65535")),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod contest;
 mod context;
 mod create;
 mod density;
+mod dial;
 mod exec;
 mod footprint;
 mod fork;
@@ -51,6 +52,8 @@ enum Bench {
     Session,
     /// Open, ask and fork live Python interpreters, against `python3` started anew
     Context,
+    /// Bytes to what listens in a sandbox and back, against the same on a plain socket
+    Dial,
     /// Fork a sandbox, fan out into many, set one back
     Fork,
     /// Score tasks, against the same tasks as bare Python processes
@@ -123,6 +126,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Dial,
             Bench::Fork,
             Bench::Image,
             Bench::Adopt,
@@ -135,6 +139,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Exec,
             Bench::Session,
             Bench::Context,
+            Bench::Dial,
             Bench::Fork,
             Bench::Image,
             Bench::Score,
@@ -174,6 +179,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Exec => exec::run(rounds),
         Bench::Session => session::run(rounds),
         Bench::Context => context::run(rounds),
+        Bench::Dial => dial::run(rounds),
         Bench::Fork => fork::run(rounds),
         Bench::Image => image::run(rounds),
         Bench::Score => {

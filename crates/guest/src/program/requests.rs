@@ -434,7 +434,7 @@ impl Server {
             journaled: count(self.journal.len()),
             shells: count(self.shell_list().len()),
             processes: count(tree::count()),
-            dials: count(self.dials.len()),
+            dials: count(self.dials.count()),
         }
     }
 }

@@ -25,7 +25,7 @@ mod tasks;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{any, get, post};
+use axum::routing::{any, any_service, get, post};
 
 /// The route of the server for all environments.
 pub(crate) const BELOW: &str = "/openenv/{environment}/{*path}";
@@ -37,9 +37,9 @@ pub(crate) fn below(openenv: Openenv) -> Router {
     let inner = finished("/openenv/{environment}", openenv);
     // One route of the server for all of them, by which they are counted.
     Router::new()
-        .route_service("/openenv/{environment}", inner.clone())
-        .route_service("/openenv/{environment}/", inner.clone())
-        .route_service(BELOW, inner)
+        .route("/openenv/{environment}", any_service(inner.clone()))
+        .route("/openenv/{environment}/", any_service(inner.clone()))
+        .route(BELOW, any_service(inner))
 }
 
 /// The routes of one environment, at the root.

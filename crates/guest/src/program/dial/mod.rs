@@ -54,7 +54,7 @@ pub struct Dials {
 impl Dials {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_number.len()
     }
 }
@@ -96,7 +96,7 @@ impl Server {
     /// [`Refusal`] when the target cannot be one, or there are too many.
     pub(super) fn dial(&mut self, key: StreamKey, target: DialTarget, wait_ms: u64) -> Result<(), Refusal> {
         connect::check(&target, wait_ms)?;
-        if self.dials.len() >= MAX_DIALS {
+        if self.dials.count() >= MAX_DIALS {
             let message = format!("{}: {MAX_DIALS} connections are open already", connect::name(&target));
             return Err(Refusal::new(GuestErrorCode::LimitExceeded, message));
         }
