@@ -4,6 +4,7 @@ mod connect4;
 mod echo;
 mod echo_mcp;
 mod grid_world;
+mod pong;
 mod tic_tac_toe;
 
 use std::sync::{Arc, LazyLock};
@@ -18,6 +19,7 @@ static ALL: LazyLock<Vec<Arc<Environment>>> = LazyLock::new(|| {
         echo::environment(),
         echo_mcp::environment(),
         grid_world::environment(),
+        pong::environment(),
         tic_tac_toe::environment(),
     ];
     all.map(Arc::new).to_vec()

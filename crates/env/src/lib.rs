@@ -16,8 +16,10 @@ mod environment;
 mod game;
 mod instance;
 pub mod model;
+pub mod numpy;
 mod observed;
 mod places;
+pub mod pong;
 mod session;
 mod step_log;
 
