@@ -20,6 +20,7 @@ pub mod numpy;
 mod observed;
 mod places;
 pub mod pong;
+mod sandboxes;
 mod session;
 mod step_log;
 
@@ -29,4 +30,5 @@ pub use game::{Failed, Game, Reset, Rules, ToolError, Typed};
 pub use instance::{Host, Instance, OpenError, Shown};
 pub use observed::{Observed, Reward};
 pub use places::{Full, Place, Places};
+pub use sandboxes::{Fitting, Sandboxes, SandboxesOptions, Stocked};
 pub use session::{Session, SessionLimits, StepError};

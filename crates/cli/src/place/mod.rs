@@ -10,6 +10,7 @@ mod live;
 pub(crate) mod tls;
 
 pub(crate) use client::ApiClient;
+pub(crate) use embedded::EmbeddedFleet;
 pub(crate) use events::decode;
 pub(crate) use handle::{SandboxHandle, fresh_exec_id};
 pub(crate) use images::ImagePlace;

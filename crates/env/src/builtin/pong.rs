@@ -187,7 +187,7 @@ impl Rules for Court {
 mod tests {
     use super::*;
 
-    fn reset(given: serde_json::Value) -> Result<Court, Failed> {
+    fn reset(given: &serde_json::Value) -> Result<Court, Failed> {
         let given = given.as_object().unwrap().clone();
         let seed = given.get("seed").and_then(serde_json::Value::as_u64);
         let mut court = Court::default();
@@ -214,12 +214,12 @@ mod tests {
     fn the_field_is_the_seed_s_whoever_plays() {
         // Recorded elsewhere: nobody moves, from this seed.
         let known = ([10, 11], -1.0);
-        assert_eq!(play(reset(json!({"seed": 42, "opponent": "stay"})).unwrap(), 1, None), known);
-        assert_eq!(play(reset(json!({"seed": 42, "opponent": "random"})).unwrap(), 1, Some(1)), known);
-        assert_ne!(play(reset(json!({"seed": 42})).unwrap(), 1, None), known, "an opponent that moves");
-        assert_ne!(reset(json!({})).unwrap().game, reset(json!({})).unwrap().game, "without a seed");
-        assert!(reset(json!({"opponent": "nobody"})).unwrap_err().message.contains("track, random, stay"));
-        let random = || play(reset(json!({"seed": 3, "opponent": "random"})).unwrap(), 1, None);
+        assert_eq!(play(reset(&json!({"seed": 42, "opponent": "stay"})).unwrap(), 1, None), known);
+        assert_eq!(play(reset(&json!({"seed": 42, "opponent": "random"})).unwrap(), 1, Some(1)), known);
+        assert_ne!(play(reset(&json!({"seed": 42})).unwrap(), 1, None), known, "an opponent that moves");
+        assert_ne!(reset(&json!({})).unwrap().game, reset(&json!({})).unwrap().game, "without a seed");
+        assert!(reset(&json!({"opponent": "nobody"})).unwrap_err().message.contains("track, random, stay"));
+        let random = || play(reset(&json!({"seed": 3, "opponent": "random"})).unwrap(), 1, None);
         assert_eq!(random(), random());
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use hothouse_domain::ErrorCode;
-use hothouse_env::{Catalogue, Environment, Era, SessionLimits};
+use hothouse_env::{Environment, Era, SessionLimits};
 use hothouse_server::dialects::openenv::{HttpSessions, Mode, Openenv, Settings};
 use hothouse_server::{BindError, EnvServer, EnvServerOptions, ServerLimits};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::stage::{Stage, StageFlags};
 use crate::commands::serve::{raise_descriptors, until_told_twice};
 use crate::console;
 use crate::failure::Failure;
@@ -26,7 +27,7 @@ const MORE_CONNECTIONS: usize = 1024;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hothouse env serve echo\n  hothouse env serve echo --era seed          # for clients of openenv-core 0.1\n  \
-                  hothouse env serve grid_world --port 0 --json"
+                  hothouse env serve grid_world --port 0 --json\n  hothouse env serve coding --memory 1G --warm 8"
 )]
 pub(super) struct ServeArgs {
     /// Which; `hothouse env ls` lists them
@@ -95,6 +96,8 @@ pub(super) struct ServeArgs {
     /// Say where it listens as JSON: {"url", "pid", "environment"}
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    stage: StageFlags,
 }
 
 /// Which time's rules hold.
@@ -137,10 +140,23 @@ struct Ready<'a> {
 /// Serves until a signal comes.
 pub(super) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let mut interrupts = Interrupts::listen()?;
-    let environment = find(&args.name)?;
+    let (settings, descriptors) = (settings(&args)?, raise_descriptors());
+    let opening = Box::pin(Stage::open(&args.name, &args.stage, args.capacity));
+    let (environment, stage) = opening.await?;
+    let served = Box::pin(serve(&args, environment, settings, descriptors, &mut interrupts)).await;
+    stage.close().await;
+    served.map(|()| 0)
+}
+
+async fn serve(
+    args: &ServeArgs,
+    environment: Arc<Environment>,
+    settings: Settings,
+    descriptors: u64,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
     let name = environment.name.clone();
-    let descriptors = raise_descriptors();
-    let openenv = Openenv::only(environment, settings(&args)?);
+    let openenv = Openenv::only(environment, settings);
     let limits = ServerLimits {
         max_connections: args.capacity.saturating_add(MORE_CONNECTIONS),
         ..ServerLimits::default()
@@ -159,20 +175,11 @@ pub(super) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     }
     tokio::select! {
         () = serving => {}
-        () = until_told_twice(&mut interrupts, &shutdown) => {
+        () = until_told_twice(interrupts, &shutdown) => {
             tracing::warn!("told to end again: sessions are cut off");
         }
     }
-    Ok(0)
-}
-
-fn find(name: &str) -> Result<Arc<Environment>, Failure> {
-    let catalogue = Catalogue::with_builtins();
-    catalogue.find(name).ok_or_else(|| {
-        let known: Vec<String> = catalogue.all().iter().map(|environment| environment.name.clone()).collect();
-        Failure::new(ErrorCode::NotFound, format!("there is no environment {name:?}"))
-            .hint(format!("there are {}", known.join(", ")))
-    })
+    Ok(())
 }
 
 fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
