@@ -1,7 +1,10 @@
 //! A live interpreter in a sandbox, which keeps its variables from run to run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
@@ -213,7 +216,37 @@ pub enum Json {
     /// An array.
     List(Vec<Json>),
     /// An object.
-    Object(BTreeMap<String, Json>),
+    Object(JsonObject),
+}
+
+/// The fields of an object, in the order in which they were told: Python's dictionaries have one.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JsonObject(pub Vec<(String, Json)>);
+
+impl Serialize for JsonObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = JsonObject;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonObject, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(JsonObject(fields))
+            }
+        }
+        deserializer.deserialize_map(Read)
+    }
 }
 
 impl PartialSchema for Json {
@@ -278,6 +311,9 @@ mod tests {
             let again: Json = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
             assert_eq!(read, again, "{text}");
         }
+        let ordered = r#"{"b":1,"a":{"z":[],"y":{}}}"#;
+        let read: Json = serde_json::from_str(ordered).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), ordered, "in their order");
         let read: Json = serde_json::from_str("[1, -1, 1.0]").unwrap();
         assert_eq!(read, Json::List(vec![Json::Whole(1), Json::Negative(-1), Json::Number(1.0)]));
     }

@@ -19,6 +19,8 @@ pub enum EndCause {
     Group,
     /// Its pool has no use for it: it shrank, drained, was deleted, or has a newer version of its template.
     Pool,
+    /// The session of an environment that it was for is over.
+    Session,
     /// Who asked for it went away before the answer.
     Abandoned,
     /// The machine was short of memory, and its lease allows to end it then.
@@ -40,6 +42,7 @@ impl EndCause {
             Self::OwnerGone => "owner_gone",
             Self::Group => "group",
             Self::Pool => "pool",
+            Self::Session => "session",
             Self::Abandoned => "abandoned",
             Self::MemoryPressure => "memory_pressure",
             Self::NodeEnded => "node_ended",
@@ -53,7 +56,8 @@ impl EndCause {
 pub struct Ending {
     /// Why, for a program.
     pub cause: EndCause,
-    /// Who: `client`, the tenant whose key was used, `lease`, `pressure`, `pool NAME`, `group ID` or `node`.
+    /// Who: `client`, the tenant whose key was used, `lease`, `pressure`, `pool NAME`, `group ID`, `environment NAME` or
+    /// `node`.
     pub by: String,
     /// When, RFC 3339, UTC.
     pub at: String,

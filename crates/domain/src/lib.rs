@@ -29,7 +29,8 @@ pub mod template;
 
 pub use capability::{Capabilities, Capability, Enforcement};
 pub use context::{
-    ContextCode, ContextForkSpec, ContextInfo, ContextSpec, ContextState, Json, Mime, Raised, Value,
+    ContextCode, ContextForkSpec, ContextInfo, ContextSpec, ContextState, Json, JsonObject, Mime, Raised,
+    Value,
 };
 pub use ending::{EndCause, Ending};
 pub use event::{Event, EventKind};

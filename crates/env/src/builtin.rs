@@ -1,9 +1,14 @@
-//! Environments that come with Hothouse and play in memory.
+//! Environments that come with Hothouse: those that play in memory, and those that need a sandbox.
 
+mod coding;
 mod connect4;
 mod echo;
 mod echo_mcp;
 mod grid_world;
+mod pong;
+mod said;
+mod sandboxed;
+mod shell;
 mod tic_tac_toe;
 
 use std::sync::{Arc, LazyLock};
@@ -12,12 +17,16 @@ use serde_json::{Map, Value};
 
 use crate::environment::Environment;
 
+pub use coding::{Resets, Transform};
+pub use sandboxed::{Sandboxed, SandboxedOptions};
+
 static ALL: LazyLock<Vec<Arc<Environment>>> = LazyLock::new(|| {
     let all = [
         connect4::environment(),
         echo::environment(),
         echo_mcp::environment(),
         grid_world::environment(),
+        pong::environment(),
         tic_tac_toe::environment(),
     ];
     all.map(Arc::new).to_vec()
@@ -26,13 +35,13 @@ static ALL: LazyLock<Vec<Arc<Environment>>> = LazyLock::new(|| {
 /// What an action may carry beside its fields; nobody here reads it.
 type Metadata = Map<String, Value>;
 
-/// All of them, by name.
+/// All that play in memory, by name.
 #[must_use]
 pub fn all() -> &'static [Arc<Environment>] {
     &ALL
 }
 
-/// The one of this name.
+/// The one in memory of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Arc<Environment>> {
     ALL.iter().find(|environment| environment.name == name).cloned()

@@ -106,22 +106,27 @@ impl Environment {
     /// One that plays in memory.
     #[must_use]
     pub fn in_memory(about: About, models: Models, turns: Turns, make: fn(Era) -> Box<dyn Game>) -> Self {
-        let observation = models.observation.schema();
+        let schemas = models.schemas();
+        Self::new(about, schemas, turns, Maker::Game { action: Arc::new(models.action), make })
+    }
+
+    /// One that plays elsewhere.
+    #[must_use]
+    pub fn elsewhere(about: About, models: &Models, turns: Turns, host: Arc<dyn Host>) -> Self {
+        Self::new(about, models.schemas(), turns, Maker::Host(host))
+    }
+
+    fn new(about: About, schemas: Schemas, turns: Turns, maker: Maker) -> Self {
         Self {
             name: about.name.to_owned(),
             class: about.class.to_owned(),
             description: about.description.to_owned(),
             version: about.version.to_owned(),
             readme: None,
-            schemas: Schemas {
-                action: models.action.schema(),
-                reset_observation: observation.clone(),
-                observation,
-                state: models.state.schema(),
-            },
+            schemas,
             tools: None,
             turns,
-            maker: Maker::Game { action: Arc::new(models.action), make },
+            maker,
         }
     }
 
@@ -155,4 +160,16 @@ pub struct Models {
     pub observation: Model,
     /// A state.
     pub state: Model,
+}
+
+impl Models {
+    fn schemas(&self) -> Schemas {
+        let observation = self.observation.schema();
+        Schemas {
+            action: self.action.schema(),
+            reset_observation: observation.clone(),
+            observation,
+            state: self.state.schema(),
+        }
+    }
 }

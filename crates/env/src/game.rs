@@ -121,6 +121,23 @@ pub(crate) fn fields(of: &impl Serialize) -> Option<Vec<u8>> {
     written.ok()
 }
 
+/// An action as it is meant.
+///
+/// # Errors
+/// [`StepError::Invalid`]: it is not as its model wants it; [`StepError::Failed`]: it is no JSON.
+pub(crate) fn read<A: DeserializeOwned>(action: &str, model: &Model) -> Result<A, StepError> {
+    // Nearly all actions are just as they should be; what is not is looked at again, for what it could mean or for what
+    // is wrong with it.
+    if let Ok(action) = serde_json::from_str(action) {
+        return Ok(action);
+    }
+    let given =
+        serde_json::from_str(action).map_err(|e| Failed::new(format!("the action is no JSON: {e}")))?;
+    let checked = model.check(given).map_err(StepError::Invalid)?;
+    let taken = serde_json::from_value(Value::Object(checked));
+    Ok(taken.map_err(|e| Failed::new(format!("the action cannot be taken: {e}")))?)
+}
+
 /// Rules as a game.
 #[derive(Debug, Clone)]
 pub struct Typed<R>(pub R);
@@ -131,19 +148,7 @@ impl<R: Rules> Game for Typed<R> {
     }
 
     fn step(&mut self, action: &str, model: &Model, shown: &mut Observed) -> Result<(), StepError> {
-        // Nearly all actions are just as they should be; what is not is looked at again, for what it could mean or for
-        // what is wrong with it.
-        let action = match serde_json::from_str(action) {
-            Ok(action) => action,
-            Err(_not_at_once) => {
-                let given = serde_json::from_str(action)
-                    .map_err(|e| Failed::new(format!("the action is no JSON: {e}")))?;
-                let checked = model.check(given).map_err(StepError::Invalid)?;
-                serde_json::from_value(Value::Object(checked))
-                    .map_err(|e| Failed::new(format!("the action cannot be taken: {e}")))?
-            }
-        };
-        Ok(self.0.step(action, shown)?)
+        Ok(self.0.step(read(action, model)?, shown)?)
     }
 
     fn state(&self) -> Option<Vec<u8>> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
+use crate::environment::Era;
 use crate::game::{Reset, ToolError};
 use crate::observed::Observed;
-use crate::session::StepError;
+use crate::session::{SessionLimits, StepError};
 
 /// Why no session could be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +32,8 @@ pub enum Shown {
 
 /// Makes instances of one environment.
 pub trait Host: Send + Sync + fmt::Debug {
-    /// Makes one.
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>>;
+    /// Makes one, by the rules of an era, for a session with these bounds.
+    fn open(&self, era: Era, limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>>;
 }
 
 /// One that plays. Its session never asks for two things at once. Dropping it ends it; [`Instance::close`] ends it in
@@ -47,6 +48,12 @@ pub trait Instance: Send + fmt::Debug {
         action: &'a str,
         within: Option<Duration>,
     ) -> BoxFuture<'a, Result<Observed, StepError>>;
+
+    /// What it may take beyond the time of a step. One that can stop what a step does and go on takes a while for that
+    /// when the time is up; of others the session gives up then and there.
+    fn overtime(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Where it is.
     fn state(&mut self) -> BoxFuture<'_, Result<Shown, StepError>>;

@@ -9,15 +9,19 @@
 //!
 //! Each is made once for its content, and never changed after.
 
+mod asgi;
+mod home;
 mod kit;
 mod layers;
 mod manifest;
+mod running;
 mod site;
 
 use std::path::{Path, PathBuf};
 
 pub use layers::{LayerError, Layers};
 pub use manifest::{Manifest, ManifestError, Runtime};
+pub use running::{PackageOptions, environment};
 
 /// Where an environment's code lies in its sandbox.
 pub const CODE: &str = "/opt/hothouse/env";

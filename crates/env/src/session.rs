@@ -146,7 +146,7 @@ impl Session {
     ) -> Result<Self, OpenError> {
         let player = match &environment.maker {
             Maker::Game { action, make } => Player::Game { game: make(era), action: Arc::clone(action) },
-            Maker::Host(host) => Player::Instance(host.open().await?),
+            Maker::Host(host) => Player::Instance(host.open(era, limits).await?),
         };
         let phase = match environment.turns {
             Turns::AtOnce | Turns::ItsOwn => Phase::Playing,
@@ -229,6 +229,7 @@ impl Session {
             Player::Game { game, action: model } => game.step(action, model, &mut self.observed)?,
             Player::Instance(instance) => {
                 let most = limit.map_or(self.limits.step, |limit| limit.min(self.limits.step));
+                let most = most.saturating_add(instance.overtime());
                 let observed = within("step", most, instance.step(action, limit)).await;
                 self.observed = note_loss(&mut self.phase, observed)?;
             }

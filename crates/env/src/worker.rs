@@ -19,8 +19,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::environment::{Environment, Maker, Turns};
+use crate::environment::{Environment, Era, Maker, Turns};
 use crate::instance::{Host, Instance, OpenError};
+use crate::session::SessionLimits;
 use instance::WorkerInstance;
 use link::Link;
 pub use protocol::Hello;
@@ -84,7 +85,7 @@ impl Worker {
 }
 
 impl Host for Worker {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, _era: Era, _limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
         Box::pin(async {
             let link = self.link().await?;
             Ok(Box::new(WorkerInstance::open(link).await?) as Box<dyn Instance>)

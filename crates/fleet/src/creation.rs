@@ -17,11 +17,18 @@ pub struct Asked {
     pub request: Option<RequestKey>,
     /// How long it may wait for room.
     pub patience: Patience,
+    /// The environment whose session it is for, if it is for one.
+    pub environment: Option<String>,
 }
 
 impl Asked {
     pub(crate) fn claimant(&self) -> Claimant {
-        Claimant { tenant: self.tenant.clone(), group: None, request: self.request.clone() }
+        Claimant {
+            tenant: self.tenant.clone(),
+            group: None,
+            request: self.request.clone(),
+            environment: self.environment.clone(),
+        }
     }
 }
 

@@ -96,6 +96,7 @@ impl Fleet {
             }),
         };
         fleet.sweep_half_made().await;
+        fleet.sweep_sessions().await;
         Ok(fleet)
     }
 
@@ -116,6 +117,16 @@ impl Fleet {
             tracing::error!(sandbox = ?failed.id, detail = failed.problem.detail, "half made, and not removed");
         }
         self.sweep_half_made_groups().await;
+    }
+
+    /// Ends what was for sessions of environments: they ended with the earlier server.
+    async fn sweep_sessions(&self) {
+        let mut left = self.node().all();
+        left.retain(|sandbox| sandbox.terms().claimant.environment.is_some());
+        let end = End::new(EndCause::Session, "node", "its session ended with the server");
+        for failed in self.end_many(left, &end).await.failures {
+            tracing::error!(sandbox = ?failed.id, detail = failed.problem.detail, "of a session that is over, and not removed");
+        }
     }
 
     fn catalogue(&self) -> MutexGuard<'_, Catalogue> {

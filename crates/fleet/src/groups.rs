@@ -72,8 +72,7 @@ impl Fleet {
             OnFailure::Keep => 0,
         };
         let member = Member { group: id.clone(), of: whole };
-        let claimant =
-            Claimant { tenant: asked.tenant.clone(), group: Some(member), request: asked.request.clone() };
+        let claimant = Claimant { group: Some(member), ..asked.claimant() };
         // Dropped unfinished, the group is undone: nobody would ever know of its members.
         let half = HalfMade { fleet: self.clone(), group: Some((asked.tenant.clone(), id.clone())) };
         let outcomes = match (pool, fork_of) {

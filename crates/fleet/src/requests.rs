@@ -79,7 +79,7 @@ impl Requests {
                 *members.entry((claimant.tenant.clone(), member.group.clone())).or_default() += 1;
             }
         }
-        for (id, Claimant { tenant, group, request }) in all {
+        for (id, Claimant { tenant, group, request, environment: _ }) in all {
             if let Some(member) = &group
                 && members.get(&(tenant.clone(), member.group.clone())).is_none_or(|there| *there < member.of)
             {

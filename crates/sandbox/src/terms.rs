@@ -37,6 +37,9 @@ pub struct Claimant {
     /// The request that must not make a second one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RequestKey>,
+    /// The environment whose session it is for: no server adopts it, since the session ends with its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
 }
 
 /// A place in a group.

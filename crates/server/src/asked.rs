@@ -55,7 +55,7 @@ impl IdempotencyKey {
         let priority = query.parsed::<i32>("priority")?.unwrap_or_default();
         let patience = Patience::new(wait_s, priority)?;
         let request = self.0.map(|key| RequestKey { key, body: hash(operation, body) });
-        Ok(Asked { tenant: caller.tenant.clone(), request, patience })
+        Ok(Asked { tenant: caller.tenant.clone(), request, patience, environment: None })
     }
 }
 

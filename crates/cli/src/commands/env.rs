@@ -1,13 +1,14 @@
 //! `hothouse env`: init, validate, serve, run, ls.
 
-mod ground;
 mod init;
 mod run;
 mod serve;
+mod stage;
 mod validate;
 
 use clap::Subcommand;
 use hothouse_env::Catalogue;
+use hothouse_env::builtin::Sandboxed;
 use serde::Serialize;
 
 use super::table::Table;
@@ -17,7 +18,7 @@ use crate::failure::Failure;
 /// Serve environments: reset, step, state
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  hothouse env ls\n  hothouse env serve echo\n  hothouse env serve grid_world --port 8001 --capacity 64"
+    after_help = "Examples:\n  hothouse env ls\n  hothouse env serve echo\n  hothouse env serve grid_world --port 8001 --capacity 64\n  hothouse env serve coding --memory 1G --warm 8"
 )]
 pub(crate) struct EnvArgs {
     #[command(subcommand)]
@@ -47,6 +48,8 @@ struct Listed {
     name: String,
     version: String,
     description: String,
+    /// It plays in a sandbox.
+    sandbox: bool,
 }
 
 impl EnvArgs {
@@ -77,15 +80,20 @@ pub(crate) async fn run(args: EnvArgs) -> Result<u8, Failure> {
 }
 
 fn list(args: &LsArgs) -> Result<u8, Failure> {
-    let listed: Vec<Listed> = Catalogue::with_builtins()
-        .all()
-        .iter()
-        .map(|environment| Listed {
-            name: environment.name.clone(),
-            version: environment.version.clone(),
-            description: environment.description.clone(),
-        })
-        .collect();
+    let in_memory = Catalogue::with_builtins().all().into_iter().map(|environment| Listed {
+        name: environment.name.clone(),
+        version: environment.version.clone(),
+        description: environment.description.clone(),
+        sandbox: false,
+    });
+    let sandboxed = Sandboxed::ALL.map(|environment| environment.about()).map(|about| Listed {
+        name: about.name.to_owned(),
+        version: about.version.to_owned(),
+        description: about.description.to_owned(),
+        sandbox: true,
+    });
+    let mut listed: Vec<Listed> = in_memory.chain(sandboxed).collect();
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
     if args.json {
         console::json(&listed)?;
         return Ok(0);

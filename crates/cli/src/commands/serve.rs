@@ -5,14 +5,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
-use hothouse_domain::ErrorCode;
+use hothouse_domain::{ErrorCode, SandboxSpec};
+use hothouse_env::builtin::{Resets, Sandboxed, SandboxedOptions, Transform};
+use hothouse_env::{Catalogue, Sandboxes, Stocked};
 use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
 use hothouse_sandbox::{Node, NodeOptions};
-use hothouse_server::dialects::openenv::Openenv;
+use hothouse_server::dialects::openenv::{Openenv, Settings};
 use hothouse_server::tls::TlsFiles;
 use hothouse_server::{BindError, Server, ServerLimits, ServerOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,6 +28,10 @@ use crate::console;
 use crate::failure::Failure;
 use crate::flags::{AmountFlag, NodeFlags, size};
 use crate::interrupt::Interrupts;
+
+/// Sandboxes that an environment keeps ready, and how long it does when no session is opened.
+const WARM: usize = 2;
+const KEPT_WARM: Duration = Duration::from_secs(600);
 
 /// Serve the HTTP API
 #[derive(Debug, clap::Args)]
@@ -189,7 +197,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
     let keys = keys.or_else(|| Some(home.join(keys::DEFAULT_FILE)).filter(|path| path.exists()));
     let tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
     let limits = ServerLimits::default().within(descriptors);
-    let environments = Openenv::default();
+    let (environments, sandboxes) = environments(&fleet);
     let options = ServerOptions { listen, keys, tls, insecure, limits, environments };
     let server = match Server::bind(fleet.clone(), options).await {
         Ok(server) => server,
@@ -209,9 +217,32 @@ pub(crate) async fn run(args: ServeArgs) -> Result<u8, Failure> {
             tracing::warn!("told to end again: running requests are cut off");
         }
     }
+    // Sessions end with the server, whatever becomes of the other sandboxes.
+    for sandboxes in sandboxes {
+        sandboxes.close().await;
+    }
     fleet.close().await;
     node.shutdown(on_exit.into()).await;
     Ok(0)
+}
+
+/// The environments that come with Hothouse, with sandboxes of this fleet for those that need some.
+fn environments(fleet: &Fleet) -> (Openenv, Vec<Sandboxes>) {
+    let catalogue = Catalogue::with_builtins();
+    let over = |which: Sandboxed| {
+        let options = SandboxedOptions {
+            spec: SandboxSpec::default(),
+            warm: WARM,
+            stocked: Stocked::WhileUsed(KEPT_WARM),
+            transform: Transform::default(),
+            resets: Resets::default(),
+        };
+        let (environment, sandboxes) = which.over(fleet.clone(), options);
+        catalogue.add(Arc::new(environment));
+        sandboxes
+    };
+    let sandboxes = Sandboxed::ALL.map(over).into();
+    (Openenv::new(catalogue, Settings::default()), sandboxes)
 }
 
 /// The mark below which memory is taken back: of no use where nothing can be made any more.

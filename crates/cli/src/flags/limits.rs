@@ -56,6 +56,18 @@ fn cores(text: &str) -> Result<f64, &'static str> {
 }
 
 impl LimitFlags {
+    /// True when one of them was given.
+    pub(crate) fn is_given(&self) -> bool {
+        let Self { image, pull, memory, cpus, pids, disk, inodes } = self;
+        *image != ImageRef::default()
+            || *pull != PullPolicy::default()
+            || memory.is_some()
+            || cpus.is_some()
+            || pids.is_some()
+            || disk.is_some()
+            || inodes.is_some()
+    }
+
     /// The limits: these flags over the given ones.
     pub(crate) fn over(&self, base: &Resources) -> Resources {
         Resources {

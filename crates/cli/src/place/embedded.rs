@@ -14,10 +14,12 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hothouse_domain::ErrorCode;
 use hothouse_domain::capacity::Amounts;
-use hothouse_sandbox::Node;
+use hothouse_fleet::Fleet;
 use hothouse_sandbox::native::WhenOrphaned;
 use hothouse_sandbox::node::AtShutdown;
+use hothouse_sandbox::{Node, NodeOptions};
 
 use crate::console;
 use crate::failure::Failure;
@@ -25,6 +27,9 @@ use crate::flags::NodeFlags;
 
 /// Ending many sandboxes takes a while; more than this means that something is stuck.
 const CLOSE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Memory that servers leave to the machine.
+const SPARE_MEMORY: u64 = 256 << 20;
 
 /// A node in this process.
 #[derive(Debug)]
@@ -36,6 +41,12 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Removes what killed processes left, and starts a node on a fresh home.
     pub(crate) async fn start(flags: &NodeFlags, max_sandboxes: usize) -> Result<Self, Failure> {
+        Self::start_keeping(flags, max_sandboxes, 0).await
+    }
+
+    /// As [`Embedded::start`], and makes no sandbox that would leave the machine less free memory than this; below twice
+    /// as much it takes memory back from idle ones.
+    async fn start_keeping(flags: &NodeFlags, max_sandboxes: usize, memory: u64) -> Result<Self, Failure> {
         let base = flags.home()?.join("embedded");
         for leftover in OwnHome::leftovers(&base)? {
             sweep(flags, leftover).await;
@@ -43,7 +54,9 @@ impl Embedded {
         let home = OwnHome::make(&base)?;
         // Nobody adopts what this process leaves behind.
         let options = flags.options(home.path.clone(), max_sandboxes, Amounts::new(), WhenOrphaned::End)?;
-        match Node::start(options).await {
+        let options =
+            NodeOptions { min_free_memory: memory, reclaim_below: memory.saturating_mul(2), ..options };
+        match Box::pin(Node::start(options)).await {
             Ok(node) => Ok(Self { node, home }),
             Err(error) => {
                 home.remove();
@@ -57,11 +70,6 @@ impl Embedded {
         &self.node
     }
 
-    /// Its home, which goes with it.
-    pub(crate) fn home(&self) -> &Path {
-        &self.home.path
-    }
-
     /// Destroys its sandboxes and removes its home.
     pub(crate) async fn close(self) {
         if tokio::time::timeout(CLOSE_LIMIT, self.node.shutdown(AtShutdown::Destroy)).await.is_err() {
@@ -69,6 +77,38 @@ impl Embedded {
             return;
         }
         self.home.remove();
+    }
+}
+
+/// A fleet over a node of this process: for what serves sessions in sandboxes of its own.
+#[derive(Debug)]
+pub(crate) struct EmbeddedFleet {
+    embedded: Embedded,
+    fleet: Fleet,
+}
+
+impl EmbeddedFleet {
+    /// Starts both on a fresh home. Close it in the end.
+    pub(crate) async fn start(flags: &NodeFlags, max_sandboxes: usize) -> Result<Self, Failure> {
+        let embedded = Embedded::start_keeping(flags, max_sandboxes, SPARE_MEMORY).await?;
+        match Fleet::start(embedded.node.clone(), &embedded.home.path).await {
+            Ok(fleet) => Ok(Self { embedded, fleet }),
+            Err(error) => {
+                embedded.close().await;
+                Err(Failure::new(ErrorCode::Internal, error.to_string()))
+            }
+        }
+    }
+
+    /// The fleet.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// Destroys its sandboxes and removes its home.
+    pub(crate) async fn close(self) {
+        self.fleet.close().await;
+        self.embedded.close().await;
     }
 }
 

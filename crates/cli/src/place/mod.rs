@@ -10,12 +10,13 @@ mod live;
 pub(crate) mod tls;
 
 pub(crate) use client::ApiClient;
+pub(crate) use embedded::EmbeddedFleet;
 pub(crate) use events::decode;
 pub(crate) use handle::{SandboxHandle, fresh_exec_id};
 pub(crate) use images::ImagePlace;
 pub(crate) use live::{Input, Live};
 
-pub(crate) use embedded::Embedded;
+use embedded::Embedded;
 use hothouse_domain::{Capabilities, ImageInfo, ImageRef, SandboxSpec};
 
 use crate::failure::Failure;

@@ -82,6 +82,7 @@ impl Sandbox {
             EndCause::Deleted
             | EndCause::Group
             | EndCause::Pool
+            | EndCause::Session
             | EndCause::Abandoned
             | EndCause::MemoryPressure
             | EndCause::NodeEnded

@@ -6,9 +6,12 @@ use hothouse_env::{Environment, Era, Observed, Session, SessionLimits, StepError
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::ground::{Chosen, GroundFlags};
+use super::stage::{Stage, StageFlags};
 use crate::console;
 use crate::failure::Failure;
+
+/// Sessions at once.
+const SESSIONS: usize = 1;
 
 /// Play an environment by hand or from a file: a JSON action a line on standard input, a JSON result a line back
 #[derive(Debug, clap::Args)]
@@ -28,7 +31,7 @@ pub(super) struct RunArgs {
     #[arg(long)]
     again: bool,
     #[command(flatten)]
-    ground: GroundFlags,
+    stage: StageFlags,
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {
@@ -37,15 +40,16 @@ fn object(text: &str) -> Result<Map<String, Value>, String> {
 
 /// Plays until the actions or the episode end.
 pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
-    let chosen = Box::pin(Chosen::start(&args.name, &args.ground)).await?;
-    let played = play(&args, &chosen.environment).await;
-    chosen.close().await;
+    let opening = Box::pin(Stage::open(&args.name, &args.stage, SESSIONS));
+    let (environment, stage) = opening.await?;
+    let played = play(&args, &environment).await;
+    stage.close().await;
     played
 }
 
 async fn play(args: &RunArgs, environment: &Arc<Environment>) -> Result<u8, Failure> {
     let opened = Session::open(environment, Era::Today, SessionLimits::default()).await;
-    let mut session = opened.map_err(|error| super::ground::told(&error))?;
+    let mut session = opened.map_err(|error| super::stage::not_opened(&error))?;
     let mut given = args.reset.clone().unwrap_or_default();
     if let Some(seed) = args.seed {
         given.insert("seed".to_owned(), seed.into());

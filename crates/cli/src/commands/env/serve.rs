@@ -13,7 +13,7 @@ use hothouse_server::{BindError, EnvServer, EnvServerOptions, ServerLimits};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::ground::{Chosen, GroundFlags};
+use super::stage::{Stage, StageFlags};
 use crate::commands::serve::{raise_descriptors, until_told_twice};
 use crate::console;
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ const MORE_CONNECTIONS: usize = 1024;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  hothouse env serve echo\n  hothouse env serve echo --era seed          # for clients of openenv-core 0.1\n  \
-                  hothouse env serve grid_world --port 0 --json"
+                  hothouse env serve grid_world --port 0 --json\n  hothouse env serve coding --memory 1G --warm 8"
 )]
 pub(super) struct ServeArgs {
     /// Which: one of `hothouse env ls`, a directory with an openenv.yaml, gym:ID, or pettingzoo:FAMILY/NAME
@@ -97,7 +97,7 @@ pub(super) struct ServeArgs {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    ground: GroundFlags,
+    stage: StageFlags,
 }
 
 /// Which time's rules hold.
@@ -139,21 +139,22 @@ struct Ready<'a> {
 
 /// Serves until a signal comes.
 pub(super) async fn run(args: ServeArgs) -> Result<u8, Failure> {
-    let settings = settings(&args)?;
-    let descriptors = raise_descriptors();
-    let chosen = Box::pin(Chosen::start(&args.name, &args.ground)).await?;
-    let served = serve(&args, settings, descriptors, Arc::clone(&chosen.environment)).await;
-    chosen.close().await;
-    served
+    let mut interrupts = Interrupts::listen()?;
+    let (settings, descriptors) = (settings(&args)?, raise_descriptors());
+    let opening = Box::pin(Stage::open(&args.name, &args.stage, args.capacity));
+    let (environment, stage) = opening.await?;
+    let served = Box::pin(serve(&args, environment, settings, descriptors, &mut interrupts)).await;
+    stage.close().await;
+    served.map(|()| 0)
 }
 
 async fn serve(
     args: &ServeArgs,
+    environment: Arc<Environment>,
     settings: Settings,
     descriptors: u64,
-    environment: Arc<Environment>,
-) -> Result<u8, Failure> {
-    let mut interrupts = Interrupts::listen()?;
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
     let name = environment.name.clone();
     let openenv = Openenv::only(environment, settings);
     let limits = ServerLimits {
@@ -174,11 +175,11 @@ async fn serve(
     }
     tokio::select! {
         () = serving => {}
-        () = until_told_twice(&mut interrupts, &shutdown) => {
+        () = until_told_twice(interrupts, &shutdown) => {
             tracing::warn!("told to end again: sessions are cut off");
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 fn settings(args: &ServeArgs) -> Result<Settings, Failure> {

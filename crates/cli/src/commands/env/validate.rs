@@ -6,9 +6,12 @@ use hothouse_env::{Environment, Era, Session, SessionLimits};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::ground::{Chosen, GroundFlags};
+use super::stage::{Stage, StageFlags};
 use crate::console;
 use crate::failure::Failure;
+
+/// Sessions at once.
+const SESSIONS: usize = 2;
 
 /// Check that an environment does what clients need
 #[derive(Debug, clap::Args)]
@@ -22,7 +25,7 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    ground: GroundFlags,
+    stage: StageFlags,
 }
 
 /// One check.
@@ -45,9 +48,10 @@ pub(super) async fn run(args: ValidateArgs) -> Result<u8, Failure> {
     let checks = if args.name.starts_with("http://") || args.name.starts_with("https://") {
         of_server(args.name.trim_end_matches('/')).await?
     } else {
-        let chosen = Box::pin(Chosen::start(&args.name, &args.ground)).await?;
-        let checks = of_environment(&chosen.environment).await;
-        chosen.close().await;
+        let opening = Box::pin(Stage::open(&args.name, &args.stage, SESSIONS));
+        let (environment, stage) = opening.await?;
+        let checks = of_environment(&environment).await;
+        stage.close().await;
         checks
     };
     let failed = checks.iter().filter(|check| !check.ok).count();

@@ -16,14 +16,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::failed;
 use super::home::Home;
-use crate::environment::{Environment, Maker, Schemas, Tool, Turns};
+use super::running::failed;
+use crate::environment::{Environment, Era, Maker, Schemas, Tool, Turns};
 use crate::game::{Failed, Reset, ToolError};
 use crate::instance::{Host, Instance, OpenError, Shown};
 use crate::model::Wrong;
 use crate::observed::{Observed, Reward};
-use crate::session::StepError;
+use crate::session::{SessionLimits, StepError};
 
 /// Bytes of the largest message of a server.
 const LARGEST: usize = 100 << 20;
@@ -124,7 +124,7 @@ async fn tools(home: &Home) -> Option<Vec<Tool>> {
 }
 
 impl Host for Server {
-    fn open(&self) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, _era: Era, _limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
         Box::pin(async {
             let instance = AsgiInstance::open(&self.0).await?;
             Ok(Box::new(instance) as Box<dyn Instance>)

@@ -8,9 +8,9 @@ use hothouse_fleet::{Asked, Fleet};
 use hothouse_sandbox::{DialStream, DialTarget, Sandbox};
 use tokio::sync::Mutex;
 
-use super::{failed, server_socket, worker_socket};
+use super::running::{failed, server_socket, worker_socket};
+use super::{CODE, Target};
 use crate::instance::OpenError;
-use crate::package::{CODE, Target};
 
 /// Time for what runs in a sandbox to listen: it imports the author's module first.
 const LISTENS: Duration = Duration::from_secs(120);

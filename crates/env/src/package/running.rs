@@ -3,9 +3,6 @@
 //! A package has one sandbox, in which its worker or its own server runs; sessions are connections into it. When the
 //! sandbox or what runs in it is gone, the sessions there are lost, and the next one starts another.
 
-mod asgi;
-mod home;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,11 +11,11 @@ use hothouse_domain::SandboxSpec;
 use hothouse_fleet::Fleet;
 use hothouse_sandbox::DialTarget;
 
+use super::home::{self, Home};
+use super::{Layers, Runtime, Target, asgi};
 use crate::environment::Environment;
 use crate::instance::OpenError;
-use crate::package::{Layers, Runtime, Target};
 use crate::worker::{Dial, Stream, Worker};
-use home::Home;
 
 /// How a package is run.
 #[derive(Debug, Clone)]
@@ -33,7 +30,7 @@ pub struct PackageOptions {
     pub home: PathBuf,
 }
 
-fn failed(message: impl ToString) -> OpenError {
+pub(super) fn failed(message: impl ToString) -> OpenError {
     OpenError { message: message.to_string(), traceback: None }
 }
 
@@ -97,11 +94,11 @@ fn dial(home: &Arc<Home>) -> Dial {
 }
 
 /// Where a worker listens in its sandbox.
-fn worker_socket() -> DialTarget {
+pub(super) fn worker_socket() -> DialTarget {
     DialTarget::Path("/run/hothouse-worker.sock".to_owned())
 }
 
 /// Where a server listens in its sandbox.
-fn server_socket() -> DialTarget {
+pub(super) fn server_socket() -> DialTarget {
     DialTarget::Path("/run/openenv.sock".to_owned())
 }
