@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod metrics;
 mod pools;
+mod ports;
 mod pressure;
 #[path = "../process/mod.rs"]
 mod process;
