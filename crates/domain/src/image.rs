@@ -90,6 +90,83 @@ impl PartialSchema for ImageRef {
 
 impl ToSchema for ImageRef {}
 
+/// At most so many layers above an image.
+pub const MAX_LAYERS: usize = 16;
+
+/// `dir:/path`: a directory of the node that lies above an image, used where it is and only ever read. What is changed in
+/// it while sandboxes are made of it is its owner's affair: they may see the old, the new, or an error.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerRef(String);
+
+impl LayerRef {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for LayerRef {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        match text.strip_prefix("dir:") {
+            Some(path) if check_file("dir", path).is_ok() => Ok(Self(path.to_owned())),
+            Some(_) | None => {
+                let short: String = text.chars().take(64).collect();
+                let reason = format!(
+                    "has {short:?}, which is no layer; use dir: and an absolute path, e.g. dir:/srv/env"
+                );
+                Err(Invalid::new("layers", reason))
+            }
+        }
+    }
+}
+
+impl FromStr for LayerRef {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<LayerRef> for String {
+    fn from(layer: LayerRef) -> Self {
+        layer.to_string()
+    }
+}
+
+impl fmt::Display for LayerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dir:{}", self.0)
+    }
+}
+
+impl PartialSchema for LayerRef {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^dir:/"));
+        text.description(Some("A directory of the node that lies above an image: `dir:/path`."))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for LayerRef {}
+
+/// Checks the layers above an image.
+///
+/// # Errors
+/// [`Invalid`]: too many, or one of them twice.
+pub fn check_layers(layers: &[LayerRef]) -> Result<(), Invalid> {
+    if layers.len() > MAX_LAYERS {
+        return Err(Invalid::new("layers", format!("has {} entries; at most {MAX_LAYERS}", layers.len())));
+    }
+    match layers.iter().enumerate().find(|(at, layer)| layers[..*at].contains(layer)) {
+        Some((_, twice)) => Err(Invalid::new("layers", format!("has {twice} more than once"))),
+        None => Ok(()),
+    }
+}
+
 fn invalid(reason: impl Into<String>) -> Invalid {
     Invalid::new("image", reason)
 }

@@ -40,7 +40,7 @@ pub use id::{
     ContextId, ExecId, GroupId, InvalidId, OwnerName, PoolName, SandboxId, ShellId, SnapshotId, TemplateName,
     TenantName,
 };
-pub use image::{ImageInfo, ImageProgress, ImageRef, PullPolicy, PullSpec};
+pub use image::{ImageInfo, ImageProgress, ImageRef, LayerRef, PullPolicy, PullSpec};
 pub use image_name::{ImageId, ImageName};
 pub use lease::{Lease, Reclaim};
 pub use pool::{Claim, ClaimFile, ClaimSpec, PoolInfo, PoolPhase, PoolPlace, PoolSize, PoolSpec};

@@ -9,7 +9,7 @@ use crate::capability::Capabilities;
 use crate::capacity::{Amounts, check_needs};
 use crate::exec::check_user;
 use crate::id::{GroupId, SandboxId, TenantName, check_name};
-use crate::image::{ImageRef, PullPolicy};
+use crate::image::{ImageRef, LayerRef, PullPolicy, check_layers};
 use crate::lease::Lease;
 use crate::pool::PoolPlace;
 use crate::problem::Invalid;
@@ -43,6 +43,10 @@ pub struct SandboxSpec {
     pub id: Option<SandboxId>,
     /// The root file system.
     pub image: ImageRef,
+    /// Directories of the node that lie above the image and below what a snapshot of it has changed, each above the ones
+    /// before it. With a snapshot, those that it was made with come first. At most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRef>,
     /// Whether the image is fetched when the node does not have it.
     #[serde(skip_serializing_if = "PullPolicy::is_missing")]
     pub pull: PullPolicy,
@@ -81,6 +85,7 @@ impl SandboxSpec {
     /// # Errors
     /// [`Invalid`] names the first field that breaks a rule.
     pub fn validate(&self) -> Result<(), Invalid> {
+        check_layers(&self.layers)?;
         self.resources.validate()?;
         check_env(&self.env)?;
         check_secrets(&self.secrets)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{SandboxId, SnapshotId, TemplateName, TenantName};
-use crate::image::ImageRef;
+use crate::image::{ImageRef, LayerRef};
 use crate::pool::ClaimSpec;
 use crate::problem::Invalid;
 use crate::sandbox::check_labels;
@@ -72,6 +72,9 @@ pub struct SnapshotInfo {
     /// The image that it changes.
     #[schema(value_type = String)]
     pub image: ImageRef,
+    /// The directories of the node that lie between that image and its changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_layers: Vec<LayerRef>,
     /// What it holds.
     pub holds: Holds,
     /// Bytes of the files that differ from the image.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::capacity::Amounts;
 use crate::exec::check_text;
 use crate::id::TemplateName;
-use crate::image::{ImageRef, PullPolicy};
+use crate::image::{ImageRef, LayerRef, PullPolicy};
 use crate::lease::Lease;
 use crate::problem::Invalid;
 use crate::resources::Resources;
@@ -23,6 +23,9 @@ pub const MAX_SETUP: usize = 64;
 pub struct TemplateSpec {
     /// The root file system.
     pub image: ImageRef,
+    /// Directories of the node that lie above the image, each above the ones before it. At most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRef>,
     /// Whether the image is fetched when the node does not have it.
     #[serde(skip_serializing_if = "PullPolicy::is_missing")]
     pub pull: PullPolicy,
@@ -75,10 +78,36 @@ impl TemplateSpec {
     /// A sandbox of this template, as it is before anybody claims it.
     #[must_use]
     pub fn sandbox(&self) -> SandboxSpec {
-        let Self { image, pull, resources, network, env, workdir, user, labels, lease, needs, setup: _ } =
-            self.clone();
+        let Self {
+            image,
+            layers,
+            pull,
+            resources,
+            network,
+            env,
+            workdir,
+            user,
+            labels,
+            lease,
+            needs,
+            setup: _,
+        } = self.clone();
         let (id, secrets) = (None, BTreeMap::new());
-        SandboxSpec { id, image, pull, resources, network, env, secrets, workdir, user, labels, lease, needs }
+        SandboxSpec {
+            id,
+            image,
+            layers,
+            pull,
+            resources,
+            network,
+            env,
+            secrets,
+            workdir,
+            user,
+            labels,
+            lease,
+            needs,
+        }
     }
 }
 

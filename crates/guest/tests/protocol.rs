@@ -120,10 +120,10 @@ fn limits_on_connections_streams_and_execs_are_kept_and_told() {
         let stream = driver.open(&Request::Exec(ExecRequest { output: OutputMode::Detach, ..request }));
         matches!(driver.drain(stream).replies[0], Reply::Started { .. })
     });
-    let streams: Vec<u32> = (0..1024).map(|_| attach(&mut greedy)).collect();
+    let streams: Vec<u32> = (0..2048).map(|_| attach(&mut greedy)).collect();
     let over = attach(&mut greedy);
     assert_eq!(greedy.drain(over).error().0, GuestErrorCode::LimitExceeded);
-    assert_eq!(greedy.reply_of(streams[1023]), Reply::Started { replayed: true });
+    assert_eq!(greedy.reply_of(streams[2047]), Reply::Started { replayed: true });
 
     let many: Vec<_> = (0..300).map(|_| std::os::unix::net::UnixStream::connect(guest.socket())).collect();
     assert!(many.iter().all(Result::is_ok));
@@ -147,13 +147,13 @@ fn random_frames_never_end_the_guest() {
         (state >> 33) % below
     };
     let kinds = [Kind::Open, Kind::Open, Kind::Data, Kind::End, Kind::Credit, Kind::Close];
-    let channels = [Channel::None, Channel::Stdin, Channel::File];
+    let channels = [Channel::None, Channel::Stdin, Channel::File, Channel::Socket];
     for _ in 0..300 {
         let mut driver = guest.connect();
         let mut bytes = Vec::new();
         for _ in 0..30 {
             let kind = kinds[usize::try_from(random(6)).unwrap()];
-            let channel = channels[usize::try_from(random(3)).unwrap()];
+            let channel = channels[usize::try_from(random(4)).unwrap()];
             let length = match kind {
                 Kind::Credit => 4,
                 Kind::Open | Kind::Data => random(40),

@@ -20,7 +20,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use hothouse_domain::{ImageId, ImageRef, SnapshotId, SnapshotInfo, TenantName};
+use hothouse_domain::{ImageId, ImageRef, LayerRef, SnapshotId, SnapshotInfo, TenantName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -65,6 +65,17 @@ impl Entry {
     fn layers(&self) -> Vec<PathBuf> {
         (0..self.meta.layers).map(|number| layer(&self.place, number)).collect()
     }
+}
+
+/// What a snapshot is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The image that it changes.
+    pub(crate) image: ImageRef,
+    /// What lies between that and its changes.
+    pub(crate) image_layers: Vec<LayerRef>,
+    /// Its layer for each overlay of the image.
+    pub(crate) layers: Vec<PathBuf>,
 }
 
 /// Files of a snapshot that is no more, which are to be removed.
@@ -337,11 +348,12 @@ impl SnapshotStore {
         }
     }
 
-    /// The image that it changes, and its layer for each overlay of that.
-    pub(crate) fn layers(&self, id: &SnapshotId) -> Result<(ImageRef, Vec<PathBuf>), SnapshotError> {
+    /// What it changes, and how.
+    pub(crate) fn changes(&self, id: &SnapshotId) -> Result<Changes, SnapshotError> {
         let entries = locked(&self.entries);
         let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
-        Ok((entry.meta.info.image.clone(), entry.layers()))
+        let SnapshotInfo { image, image_layers, .. } = entry.meta.info.clone();
+        Ok(Changes { image, image_layers, layers: entry.layers() })
     }
 
     /// One that was asked for by name.
@@ -418,6 +430,7 @@ mod tests {
             created_at: "2026-01-01T00:00:00Z".to_owned(),
             sandbox_id: "sb-1".parse().unwrap(),
             image: ImageRef::Host,
+            image_layers: Vec::new(),
             holds: Holds::Files,
             bytes: 3,
             entries: 1,
@@ -441,7 +454,7 @@ mod tests {
         assert!(matches!(store.begin(&one, Keep::Kept, 2), Err(SnapshotError::Exists(_))));
         let used = store.finish(&unfinished, info(&one, Some("a")), None).unwrap();
         drop(unfinished);
-        let layers = store.layers(&one).unwrap().1;
+        let layers = store.changes(&one).unwrap().layers;
         assert_eq!(layers.len(), 2);
         assert!(matches!(store.delete(&one, None), Err(SnapshotError::InUse { sandboxes: 1, .. })));
         drop(used);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, Method, header};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
-use hothouse_domain::{ErrorCode, ImageRef, PullPolicy, TenantName};
+use hothouse_domain::{ErrorCode, ImageRef, PullPolicy, SandboxSpec, TenantName};
 use hothouse_sandbox::{Claimant, Node};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -53,17 +53,22 @@ impl Caller {
         self.scope().is_none() || claimant.tenant.as_ref() == self.scope()
     }
 
-    /// Whether this caller may have a sandbox of this image: files of the node and what a registry has are for those who
-    /// may use the node for anything.
-    pub(crate) fn check_image(&self, image: &ImageRef, pull: &mut PullPolicy) -> Result<(), Refusal> {
+    /// Whether this caller may have a sandbox of this image and these layers: files of the node and what a registry has
+    /// are for those who may use the node for anything.
+    pub(crate) fn check_image(&self, spec: &mut SandboxSpec) -> Result<(), Refusal> {
         if self.scope().is_none() {
             return Ok(());
         }
+        if let Some(layer) = spec.layers.first() {
+            let detail = format!("layer {layer} is a directory of the node, which takes role admin");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail).about("layers"));
+        }
+        let image = &spec.image;
         match image {
             // A snapshot is looked for among the caller's own.
             ImageRef::Host | ImageRef::Stored(_) | ImageRef::Id(_) | ImageRef::Snapshot(_) => Ok(()),
             ImageRef::Registry(_) => {
-                *pull = PullPolicy::Never;
+                spec.pull = PullPolicy::Never;
                 Ok(())
             }
             ImageRef::Directory(_) | ImageRef::Daemon(_) | ImageRef::File(_) => {

@@ -50,7 +50,7 @@ pub(crate) async fn create(
     let asked = key.asked(&caller, &mut query, "group", &spec)?;
     query.finish()?;
     if let Some(sandbox) = &mut spec.sandbox {
-        caller.check_image(&sandbox.image, &mut sandbox.pull)?;
+        caller.check_image(sandbox)?;
     }
     let (info, replay) = app.fleet.create_group(spec, asked).await?;
     Ok(made(&info, &format!("/v1/groups/{}", info.id), replay))

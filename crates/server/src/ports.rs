@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, Version};
+use axum::http::{HeaderMap, StatusCode, Uri, Version};
 use axum::response::{IntoResponse, Response};
 use hothouse_domain::{ErrorCode, Problem, SandboxId};
 use hothouse_sandbox::{DialTarget, SandboxError};
@@ -33,9 +33,9 @@ use headers::{Place, Protocol};
 use line::{Answer, Line};
 
 /// Seconds to wait until something listens on the port.
-const WAIT: HeaderName = HeaderName::from_static("hothouse-wait-s");
+const WAIT: &str = "Hothouse-Wait-S";
 /// Seconds until the answer has to begin.
-const TIMEOUT: HeaderName = HeaderName::from_static("hothouse-timeout-s");
+const TIMEOUT: &str = "Hothouse-Timeout-S";
 const WAITS: RangeInclusive<f64> = 0.0..=600.0;
 const TIMEOUTS: RangeInclusive<f64> = 0.001..=86_400.0;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -52,24 +52,20 @@ impl FromRequestParts<App> for Times {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Refusal> {
         Ok(Self {
-            wait: seconds(&parts.headers, &WAIT, WAITS)?.unwrap_or_default(),
-            timeout: seconds(&parts.headers, &TIMEOUT, TIMEOUTS)?.unwrap_or(DEFAULT_TIMEOUT),
+            wait: seconds(&parts.headers, WAIT, WAITS)?.unwrap_or_default(),
+            timeout: seconds(&parts.headers, TIMEOUT, TIMEOUTS)?.unwrap_or(DEFAULT_TIMEOUT),
         })
     }
 }
 
-fn seconds(
-    headers: &HeaderMap,
-    name: &HeaderName,
-    range: RangeInclusive<f64>,
-) -> Result<Option<Duration>, Refusal> {
+fn seconds(headers: &HeaderMap, name: &str, range: RangeInclusive<f64>) -> Result<Option<Duration>, Refusal> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
     match number.filter(|number| range.contains(number)) {
         Some(number) => Ok(Some(Duration::from_secs_f64(number))),
         None => {
             let reason = format!("is no number of seconds from {} to {}", range.start(), range.end());
-            Err(Refusal::field(name.as_str(), reason))
+            Err(Refusal::field(name, reason))
         }
     }
 }

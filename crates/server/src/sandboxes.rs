@@ -52,7 +52,7 @@ pub(crate) async fn create(
 ) -> Result<Response, Refusal> {
     let asked = key.asked(&caller, &mut query, "sandbox", &spec)?;
     query.finish()?;
-    caller.check_image(&spec.image, &mut spec.pull)?;
+    caller.check_image(&mut spec)?;
     spec.validate()?;
     let created = app.fleet.create(spec, asked).await;
     app.metrics.create(created.as_ref().map(|_| ()).map_err(FleetError::code));

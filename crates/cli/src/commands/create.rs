@@ -48,6 +48,7 @@ pub(crate) async fn run(args: CreateArgs) -> Result<u8, Failure> {
     let spec = SandboxSpec {
         id,
         image: limits.image.clone(),
+        layers: limits.layer.clone(),
         pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,

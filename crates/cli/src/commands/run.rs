@@ -68,6 +68,7 @@ pub(super) fn sandbox_spec(limits: &LimitFlags, workdir: Option<&str>) -> Result
     let spec = SandboxSpec {
         id: None,
         image: limits.image.clone(),
+        layers: limits.layer.clone(),
         pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,

@@ -109,6 +109,7 @@ async fn set(args: SetArgs) -> Result<(), Failure> {
     let labels: BTreeMap<String, String> = label.into_iter().map(|l| (l.name, l.value)).collect();
     let spec = TemplateSpec {
         image: limits.image.clone(),
+        layers: limits.layer.clone(),
         pull: limits.pull,
         resources: limits.over(&Resources::default()),
         network: Network::None,

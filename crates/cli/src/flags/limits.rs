@@ -1,6 +1,6 @@
 //! What a sandbox is made from and what it may use.
 
-use hothouse_domain::{ImageRef, PullPolicy, Resources};
+use hothouse_domain::{ImageRef, LayerRef, PullPolicy, Resources};
 
 use super::values::size;
 
@@ -12,6 +12,9 @@ pub(crate) struct LimitFlags {
     /// `docker-archive:/path`, `oci:/path`, `dir:/path` …
     #[arg(long, value_name = "IMAGE", default_value = "host")]
     pub(crate) image: ImageRef,
+    /// A directory that lies above the image and the layers before it, where it is: dir:/path (repeatable)
+    #[arg(long, value_name = "LAYER")]
+    pub(crate) layer: Vec<LayerRef>,
     /// Whether the image is fetched: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: PullPolicy,

@@ -13,17 +13,17 @@ use crate::server::{Answer, Server, send};
 use crate::wait::{client, until};
 
 /// A file of keys, and what makes them.
-struct Keys {
+pub(crate) struct Keys {
     directory: TempDir,
 }
 
-struct Key {
+pub(crate) struct Key {
     id: String,
     secret: String,
 }
 
 impl Keys {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self { directory: tempfile::tempdir()? })
     }
 
@@ -38,28 +38,33 @@ impl Keys {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    async fn create(&self, tenant: &str, more: &[&str]) -> Result<Key> {
+    pub(crate) async fn create(&self, tenant: &str, more: &[&str]) -> Result<Key> {
         let arguments = [&["create", "--tenant", tenant, "--json"], more].concat();
         let made: Value = serde_json::from_str(&self.hothouse(&arguments).await?)?;
         let text = |name: &str| made[name].as_str().map(str::to_owned).context("a text");
         Ok(Key { id: text("id")?, secret: text("key")? })
     }
 
-    async fn server(&self) -> Result<Server> {
+    /// Takes a key away.
+    pub(crate) async fn revoke(&self, key: &Key) -> Result<()> {
+        self.hothouse(&["revoke", &key.id]).await.map(drop)
+    }
+
+    pub(crate) async fn server(&self) -> Result<Server> {
         Server::start_with(&["--keys", &self.path()]).await
     }
 }
 
 impl Key {
-    fn request(&self, server: &Server, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, server: &Server, method: Method, path: &str) -> RequestBuilder {
         server.request(method, path).bearer_auth(&self.secret)
     }
 
-    async fn get(&self, server: &Server, path: &str) -> Result<Answer> {
+    pub(crate) async fn get(&self, server: &Server, path: &str) -> Result<Answer> {
         send(self.request(server, Method::GET, path)).await
     }
 
-    async fn post(&self, server: &Server, path: &str, body: &Value) -> Result<Answer> {
+    pub(crate) async fn post(&self, server: &Server, path: &str, body: &Value) -> Result<Answer> {
         send(self.request(server, Method::POST, path).json(body)).await
     }
 

@@ -16,6 +16,7 @@ mod limits;
 mod metrics;
 mod openenv;
 mod pools;
+mod ports;
 mod pressure;
 #[path = "../process/mod.rs"]
 mod process;

@@ -18,6 +18,7 @@ pub(super) fn inspect(path: &str) -> Result<Image, String> {
         overlays: vec![("/".to_owned(), vec![Layer::whole(path_text(root)?)])],
         directories: DIRECTORIES.map(str::to_owned).to_vec(),
         config: Arc::default(),
+        layers: Vec::new(),
         pin: None,
     })
 }

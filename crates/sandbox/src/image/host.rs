@@ -130,7 +130,7 @@ pub(super) fn prepare(images: &Path, idmapped: bool) -> io::Result<Image> {
         overlays.push((format!("/{name}"), layers));
     }
     let directories = DIRECTORIES.map(str::to_owned).to_vec();
-    Ok(Image { overlays, directories, config: Arc::default(), pin: None })
+    Ok(Image { overlays, directories, config: Arc::default(), layers: Vec::new(), pin: None })
 }
 
 fn layer(path: &Path) -> io::Result<Layer> {

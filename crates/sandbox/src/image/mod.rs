@@ -1,5 +1,6 @@
 //! Root file systems: what a sandbox's overlays are made of.
 
+mod above;
 mod budget;
 mod collect;
 mod credentials;
@@ -36,7 +37,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hothouse_domain::image::ImageConfig;
-use hothouse_domain::{ImageId, ImageRef, PullPolicy, SandboxSpec};
+use hothouse_domain::{ImageId, ImageRef, LayerRef, PullPolicy, SandboxSpec};
 
 pub use self::budget::ImageLimits;
 pub use self::error::ImageError;
@@ -73,6 +74,8 @@ pub(crate) struct Image {
     pub(crate) directories: Vec<String>,
     /// What it says of how it is used.
     pub(crate) config: Arc<ImageConfig>,
+    /// The directories of the node that lie above it: those that a snapshot was made with, and then the sandbox's own.
+    pub(crate) layers: Vec<LayerRef>,
     /// Keeps it from being removed.
     pub(crate) pin: Option<Arc<Pin>>,
 }
@@ -110,19 +113,23 @@ impl ImageStore {
         spec: &SandboxSpec,
         snapshots: &SnapshotStore,
     ) -> Result<Image, CreateError> {
-        let ImageRef::Snapshot(id) = &spec.image else { return self.base(&spec.image, spec.pull).await };
         let unusable = |reason| CreateError::Image { image: spec.image.to_string(), reason };
-        let mut changes = Vec::new();
-        let mut id = id.clone();
-        let base = loop {
-            let (base, layers) = snapshots.layers(&id).map_err(|e| unusable(e.to_string()))?;
-            changes.push(layers);
-            match base {
-                ImageRef::Snapshot(earlier) => id = earlier,
-                base => break base,
+        let (mut base, mut pull) = (spec.image.clone(), spec.pull);
+        let (mut changes, mut above) = (Vec::new(), Vec::new());
+        while let ImageRef::Snapshot(id) = &base {
+            let changed = snapshots.changes(id).map_err(|e| unusable(e.to_string()))?;
+            if changes.is_empty() {
+                // It has all that the ones before it had.
+                above = changed.image_layers;
             }
-        };
-        let mut image = self.base(&base, PullPolicy::Never).await?;
+            changes.push(changed.layers);
+            (base, pull) = (changed.image, PullPolicy::Never);
+        }
+        let mut image = self.base(&base, pull).await?;
+        let own: Vec<LayerRef> = spec.layers.iter().filter(|layer| !above.contains(layer)).cloned().collect();
+        above.extend(own);
+        above::put(&mut image, &above).map_err(unusable)?;
+        image.layers = above;
         for layers in changes.into_iter().rev() {
             if layers.len() != image.overlays.len() {
                 let (has, wants) = (layers.len(), image.overlays.len());
@@ -183,6 +190,7 @@ impl ImageStore {
             overlays: vec![("/".to_owned(), layers)],
             directories: DIRECTORIES.map(str::to_owned).to_vec(),
             config: Arc::new(record.config.clone()),
+            layers: Vec::new(),
             pin: None,
         })
     }

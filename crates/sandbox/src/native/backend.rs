@@ -396,6 +396,7 @@ impl NativeBackend {
     /// [`CreateError`]: it cannot be had or used.
     pub(crate) async fn image(&self, spec: &mut SandboxSpec) -> Result<Image, CreateError> {
         let image = self.images.resolve(spec, &self.snapshots).await?;
+        spec.layers.clone_from(&image.layers);
         let ImageConfig { env, workdir, user, .. } = &*image.config;
         for (name, value) in env {
             spec.env.entry(name.clone()).or_insert_with(|| value.clone());

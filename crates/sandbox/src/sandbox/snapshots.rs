@@ -60,7 +60,10 @@ impl Sandbox {
         let NewSnapshot { id, keep, labels, template, over } = new;
         // What it changes is an image that is no snapshot itself: a snapshot of what was made of one holds both.
         let (image, base) = match &terms.spec.image {
-            ImageRef::Snapshot(earlier) if over == Over::Image => store.layers(earlier)?,
+            ImageRef::Snapshot(earlier) if over == Over::Image => {
+                let changes = store.changes(earlier)?;
+                (changes.image, changes.layers)
+            }
             image @ ImageRef::Snapshot(_) => (image.clone(), Vec::new()),
             // By its id: a name may mean another one tomorrow.
             image => (
@@ -92,6 +95,7 @@ impl Sandbox {
             created_at: jiff::Timestamp::now().to_string(),
             sandbox_id: self.inner.id.clone(),
             image,
+            image_layers: terms.spec.layers.clone(),
             holds: Holds::Files,
             bytes,
             entries,
@@ -134,6 +138,9 @@ impl Sandbox {
             Some((image, using)) => (image, Some(using)),
             None => (terms.spec.image.clone(), None),
         };
+        if let (ImageRef::Snapshot(id), Some(_)) = (&image, &using) {
+            terms.spec.layers = self.inner.around.backend.snapshots().changes(id)?.image_layers;
+        }
         terms.spec.image = image.clone();
         let Some(old) = place.take() else { return Err(self.gone()) };
         let replaced = match self.inner.around.backend.replace(old, &terms).await {

@@ -177,6 +177,10 @@ fn mount_files(plan: &Plan<'_>, trees: &[OwnedFd]) -> Result<(), Step> {
         let lower: Vec<String> = overlay.layers.iter().map(directory).collect::<Result<_, Step>>()?;
         let options = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lower.join(":"));
         let options = CString::new(options).map_err(at("describing the overlay"))?;
+        if number > 0 {
+            // A layer that somebody else can write to may have become another since it was looked at.
+            make_inside(&overlay.target)?;
+        }
         let target = format!("{ROOT}{}", overlay.target.trim_end_matches('/'));
         mount("overlay", &target, "overlay", safe, options.as_c_str())
             .map_err(at(format!("mounting the overlay at {}", overlay.target)))?;
