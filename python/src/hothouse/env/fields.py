@@ -59,6 +59,10 @@ def types_of(cls: type) -> dict[str, Any]:
 
 def fields_of(cls: type) -> list[Field]:
     """The fields of a dataclass or of an annotated class."""
+    complete = getattr(cls, "__complete__", None)
+    if complete is not None:
+        # One of ours, which becomes a dataclass when it is first looked at.
+        complete()
     types = types_of(cls)
     if dataclasses.is_dataclass(cls):
         return [_of_dataclass(each, types[each.name]) for each in dataclasses.fields(cls) if each.init]

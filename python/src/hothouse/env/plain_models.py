@@ -71,6 +71,10 @@ class Model(object if KEYWORDS_ONLY else _LateBase):  # type: ignore[misc]
         made: Self = object.__new__(cls)
         return made
 
+    @classmethod
+    def __complete__(cls) -> None:
+        completed(cls)
+
     def model_dump(self) -> dict[str, Any]:
         """The fields and their values, as what JSON has."""
         dumped: dict[str, Any] = sayable(vars(self))
@@ -84,7 +88,7 @@ class Model(object if KEYWORDS_ONLY else _LateBase):  # type: ignore[misc]
     def model_validate(cls, value: Any) -> Self:
         """An instance of what came as JSON. Raises ValueError with all errors."""
         errors: Errors = []
-        made = model_check(completed(cls), cls.__extra__, "model_type")(value, errors)
+        made = model_check(cls, cls.__extra__, "model_type")(value, errors)
         if made is WRONG:
             raise ValueError(errors)
         checked: Self = made
@@ -93,7 +97,7 @@ class Model(object if KEYWORDS_ONLY else _LateBase):  # type: ignore[misc]
     @classmethod
     def model_json_schema(cls) -> dict[str, Any]:
         """The JSON Schema of the class."""
-        return schema_of(completed(cls), cls.__extra__)
+        return schema_of(cls, cls.__extra__)
 
 
 def completed(cls: type) -> type:
