@@ -49,6 +49,7 @@ class App:
         state_cls: Any = None,
         reset_observation_cls: Any = None,
         action_codec: Optional[Codec] = None,
+        schemas: Optional[dict[str, Any]] = None,
         about: Optional[dict[str, Any]] = None,
     ) -> None:
         self.shared = None if callable(env) and not isinstance(env, Environment) else env
@@ -57,6 +58,7 @@ class App:
         self._observation_cls = observation_cls
         self._reset_observation_cls = reset_observation_cls
         self._state_cls = state_cls
+        self._known_schemas = schemas or {}
         self._more = about or {}
         self._max_sessions = 1 if self.shared is not None else max_sessions
         cls = self.known_cls()
@@ -121,13 +123,14 @@ class App:
 
     def schemas(self) -> dict[str, Any]:
         """The JSON Schemas of action, observation and state, and of the first observation."""
-        observation = codec_of(self._observation_cls).schema()
-        first = self._reset_observation_cls
+        known, first = self._known_schemas, self._reset_observation_cls
+        observation = known.get("observation") or codec_of(self._observation_cls).schema()
         return {
             "action": self.action_codec.schema(),
             "observation": observation,
             "state": codec_of(self._state_class()).schema(),
             "reset_observation": observation if first is None else codec_of(first).schema(),
+            **known,
         }
 
     def _state_class(self) -> Any:
@@ -210,8 +213,9 @@ def _metadata(cls: type) -> dict[str, Any]:
     if method is None or method is Environment.get_metadata:
         return told
     try:
-        said = method(cls.__new__(cls))
-    except Exception as error:
+        blank: Any = object.__new__(cls)
+        said = method(blank)
+    except Exception as error:  # noqa: BLE001
         # It wants what only an initialized instance has.
         print(f"hothouse: {name}.get_metadata was left out: {error!r}", file=sys.stderr)
         return told

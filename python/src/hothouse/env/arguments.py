@@ -8,8 +8,9 @@ import sys
 import typing
 from typing import Any, Callable, Optional
 
-from .codec import Invalid, invalid_of, pydantic
+from .codec import Invalid, invalid_of, object_of
 from .fields import taken_apart
+from .installed import pydantic
 from .json_schema import schema_of_type
 from .texts import sayable
 from .validation import WRONG, Check, Errors, check_of
@@ -44,11 +45,10 @@ class Arguments:
     def _of_pydantic(self, name: str) -> tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]:
         from typing_extensions import NotRequired, TypedDict
 
-        fields = {
-            key: NotRequired[kind] if key in self._defaults else kind  # type: ignore[valid-type]
-            for key, kind in self._types.items()
-        }
-        kind: Any = TypedDict(name, fields)  # type: ignore[misc]
+        optional: Any = NotRequired
+        fields = {key: optional[kind] if key in self._defaults else kind for key, kind in self._types.items()}
+        typed_dict: Any = TypedDict
+        kind = typed_dict(name, fields)
         kind.__pydantic_config__ = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
         adapter: Any = pydantic.TypeAdapter(kind)
 
@@ -98,8 +98,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _checked(given: Any, checks: dict[str, Check], defaults: dict[str, Any]) -> dict[str, Any]:
     errors: Errors = []
-    if not isinstance(given, dict):
-        raise Invalid([{"type": "dict_type", "loc": [], "msg": "Input should be a valid dictionary", "input": given}])
+    given = object_of(given)
     values = {}
     for name, check in checks.items():
         before = len(errors)

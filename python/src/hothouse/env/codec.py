@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol
 
+from .installed import from_json, pydantic
 from .json_schema import schema_of
 from .texts import text
 from .validation import WRONG, Errors, Extra, model_check
-
-if TYPE_CHECKING:
-    import pydantic
-else:
-    try:
-        import pydantic
-    except ImportError:
-        pydantic = None
-    else:
-        if int(pydantic.VERSION.partition(".")[0]) < 2:
-            pydantic = None
 
 
 class Invalid(ValueError):
@@ -43,6 +33,12 @@ class Codec(Protocol):
 
 def loaded(said: bytes) -> Any:
     """What a JSON text says. Raises `Invalid`."""
+    if from_json is not None:
+        try:
+            return from_json(said)
+        except ValueError:
+            # Read once more by the one whose words for it are known.
+            pass
     try:
         return json.loads(said)
     except ValueError as error:
@@ -52,15 +48,19 @@ def loaded(said: bytes) -> Any:
         raise Invalid([{**problem, "ctx": context}]) from error
 
 
+def object_of(value: Any) -> dict[str, Any]:
+    """The value, when it is an object. Raises `Invalid`."""
+    if not isinstance(value, dict):
+        raise Invalid([{"type": "dict_type", "loc": [], "msg": "Input should be a valid dictionary", "input": value}])
+    return value
+
+
 class AnyCodec:
     """Takes any object as a dict."""
 
     def decode(self, said: bytes) -> Any:
         """A dict."""
-        value = loaded(said)
-        if not isinstance(value, dict):
-            raise Invalid([{"type": "dict_type", "loc": [], "msg": "Input should be a valid dictionary", "input": value}])
-        return value
+        return object_of(loaded(said))
 
     def schema(self) -> dict[str, Any]:
         """Says that it is an object."""
@@ -95,14 +95,14 @@ class PydanticCodec:
     def __init__(self, cls: Any) -> None:
         self.cls = cls
         if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
-            self._validator = cls.__pydantic_validator__
-            self._schema: Callable[..., dict[str, Any]] = cls.model_json_schema
-            if not cls.__pydantic_complete__:
+            model: Any = cls
+            if not model.__pydantic_complete__:
                 # Some name in it was not known when it was made.
-                cls.model_rebuild()
-                self._validator = cls.__pydantic_validator__
+                model.model_rebuild()
+            self._validator = model.__pydantic_validator__
+            self._schema: Callable[..., dict[str, Any]] = model.model_json_schema
         else:
-            adapter: Any = pydantic.TypeAdapter(cls)
+            adapter = pydantic.TypeAdapter(cls)
             self._validator = adapter.validator
             self._schema = adapter.json_schema
         self._validate = self._validator.validate_json
@@ -152,5 +152,5 @@ def codec_of(cls: Any) -> Codec:
                 return PydanticCodec(cls)
             except pydantic.PydanticSchemaGenerationError:
                 # A type that pydantic knows nothing of; ours takes it as it comes.
-                return PlainCodec(cls)
+                pass
     return PlainCodec(cls)

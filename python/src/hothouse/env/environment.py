@@ -94,17 +94,17 @@ class Environment(Generic[ActT, ObsT, StateT]):
     def _apply_rubric(self, action: ActT, observation: ObsT) -> float:
         if self.rubric is None:
             return 0.0
-        score = self.rubric(action, observation)
+        score: Any = self.rubric(action, observation)
         if inspect.isawaitable(score):
             _give_up(score)
             raise TypeError("the rubric is asynchronous: use step_async and _apply_rubric_async")
-        return score
+        return float(score)
 
     async def _apply_rubric_async(self, action: ActT, observation: ObsT) -> float:
         if self.rubric is None:
             return 0.0
         score: Any = self.rubric(action, observation)
-        return await score if inspect.isawaitable(score) else score
+        return float(await score if inspect.isawaitable(score) else score)
 
     def _reset_rubric(self) -> None:
         if self.rubric is None:

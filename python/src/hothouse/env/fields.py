@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 
 MISSING = dataclasses.MISSING
 BOUNDS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern")
-"""What a field may ask of its value, as metadata of `dataclasses.field` or as an attribute of what `Annotated` holds."""
+"""What a field may ask of its value: metadata of `dataclasses.field`, or attributes of what `Annotated` holds."""
 WORDS = ("title", "description", "examples")
 """What a field may say of itself, in the same places."""
 
@@ -43,7 +43,7 @@ def annotations_of(cls: type) -> dict[str, Any]:
         import annotationlib
 
         return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return dict(cls.__dict__.get("__annotations__", {}))
+    return dict(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063
 
 
 def types_of(cls: type) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def schema_of(cls: type, extra: Extra) -> Schema:
 def schema_of_type(kind: Any) -> Schema:
     """The schema of any type, such as that of an argument."""
     makes = _Makes()
-    schema = makes.type(kind)
+    schema = makes.of(kind)
     definitions = {name: made for name, made in makes.definitions.items() if made is not None}
     return {"$defs": definitions, **schema} if definitions else schema
 
@@ -96,7 +96,7 @@ class _Makes:
         return schema
 
     def _field(self, field: Field) -> Schema:
-        schema = dict(_bound(self.type(field.type), field.bounds))
+        schema = dict(_bound(self.of(field.type), field.bounds))
         if field.default is not MISSING:
             try:
                 schema["default"] = sayable(field.default)
@@ -109,7 +109,7 @@ class _Makes:
         schema.update(field.words)
         return schema
 
-    def type(self, kind: Any) -> Schema:
+    def of(self, kind: Any) -> Schema:
         """The schema of a type. What JSON cannot describe is anything."""
         kind, bounds, words = taken_apart(kind)
         return {**_bound(self._plain(kind), bounds), **words}
@@ -125,9 +125,9 @@ class _Makes:
         if origin is typing.Literal:
             return _of_values([value.value if isinstance(value, enum.Enum) else value for value in arguments])
         if origin in UNIONS:
-            return _any_of([self.type(argument) for argument in arguments])
+            return _any_of([self.of(argument) for argument in arguments])
         if origin in LISTS or origin in SETS:
-            schema: Schema = {"type": "array", "items": self.type(arguments[0]) if arguments else {}}
+            schema: Schema = {"type": "array", "items": self.of(arguments[0]) if arguments else {}}
             return {**schema, "uniqueItems": True} if origin in SETS else schema
         if origin is tuple:
             return self._tuple(arguments)
@@ -139,16 +139,16 @@ class _Makes:
         if not arguments:
             return {"type": "array", "items": {}}
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return {"type": "array", "items": self.type(arguments[0])}
-        items = [self.type(argument) for argument in arguments]
+            return {"type": "array", "items": self.of(arguments[0])}
+        items = [self.of(argument) for argument in arguments]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
 
     def _mapping(self, arguments: tuple[Any, ...]) -> Schema:
         schema: Schema = {"type": "object", "additionalProperties": True}
         if arguments:
-            values = self.type(arguments[1])
+            values = self.of(arguments[1])
             schema["additionalProperties"] = values or True
-            names = {word: said for word, said in self.type(arguments[0]).items() if word not in {"type", "title"}}
+            names = {word: said for word, said in self.of(arguments[0]).items() if word not in {"type", "title"}}
             if names:
                 schema["propertyNames"] = names
         return schema

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .plain_models import Action, Observation, State
 else:
-    try:
+    from .installed import pydantic
+
+    if pydantic is not None:
         from .pydantic_models import Action, Observation, State
-    except ImportError:
+    else:
         from .plain_models import Action, Observation, State
 
 __all__ = ["Action", "Observation", "State"]

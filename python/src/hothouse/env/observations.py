@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .codec import pydantic
+from .installed import pydantic
 from .texts import Unsayable, scalar, text, unknown
 
 APART = frozenset({"reward", "done", "metadata"})
@@ -75,7 +75,7 @@ def _told(fields: bytes, reward: Any, done: Any, metadata: Any) -> bytes:
 def _dumped(value: Any, apart: Any, where: str) -> bytes:
     try:
         said: bytes = value.__pydantic_serializer__.to_json(value, exclude=apart, fallback=unknown, warnings=False)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Such as a lone surrogate, or what nobody knows: the careful way says what can be said, or where it cannot.
         fields = value.__pydantic_serializer__.to_python(value, exclude=apart, warnings=False)
         return text(fields, where)
@@ -88,7 +88,7 @@ def _of_pydantic(kind: type) -> Encoder:
     def encode(value: Any) -> bytes:
         try:
             fields = serialize(value, exclude=PYDANTIC_APART, fallback=unknown, warnings=False)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # The same once more, slowly, which names what is wrong.
             fields = _dumped(value, PYDANTIC_APART, "observation")
         return _told(

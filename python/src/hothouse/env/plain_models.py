@@ -39,7 +39,7 @@ class _LateBase:
             return
         for base in cls.__mro__[1:]:
             if Model in base.__bases__:
-                own = cls.__dict__.get("__annotations__", {})
+                own = annotations_of(cls)
                 cls.__annotations__ = {**own, **annotations_of(base)}
                 for name in annotations_of(base):
                     if name not in own:
@@ -116,7 +116,7 @@ def completed(cls: type) -> type:
     keywords: dict[str, Any] = {"kw_only": True} if KEYWORDS_ONLY else {}
     dataclasses.dataclass(**keywords)(cls)
     if cls.__extra__ is Extra.ALLOW:
-        names = {each.name for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        names = {each.name for each in dataclasses.fields(cls)}
         cls.__init__ = _taking_more(cls.__init__, names)  # type: ignore[method-assign]
     return cls
 

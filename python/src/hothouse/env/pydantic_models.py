@@ -15,9 +15,6 @@ from pydantic import BaseModel, ConfigDict
 from . import plain_models
 from .fields import BOUNDS, WORDS, annotations_of
 
-if int(pydantic.VERSION.partition(".")[0]) < 2:
-    raise ImportError("hothouse.env wants pydantic 2 or none")
-
 FORBID = ConfigDict(extra="forbid", validate_assignment=True, arbitrary_types_allowed=True, protected_namespaces=())
 ALLOW = ConfigDict(extra="allow", validate_assignment=True, arbitrary_types_allowed=True, protected_namespaces=())
 
@@ -27,9 +24,7 @@ MADE_BY_DATACLASS = ("__init__", "__setattr__", "__repr__", "__str__", "__eq__")
 class ModelMeta(type(BaseModel)):  # type: ignore[misc]
     """The metaclass of pydantic's models, which lets the decorator `dataclass` have its way."""
 
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
-    ) -> type:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> type:
         """Makes the model, of fields that may be dataclasses' own."""
         defaults = {key: namespace[key] for key in namespace if not key.startswith("__")}
         for key, value in defaults.items():
@@ -116,7 +111,7 @@ def _as_dataclass(cls: type) -> Any:
 def _unchecked(init: Any) -> Any:
     """An initializer that sets the attributes as they are, on an instance that pydantic takes for one of its own."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         place = object.__setattr__
         place(self, "__pydantic_fields_set__", set())
         place(self, "__pydantic_extra__", None)

@@ -34,7 +34,7 @@ WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0*)?")
 FINITE = "Input should be a finite number"
 
 
-def INT(value: Any, errors: Errors) -> Any:  # noqa: N802
+def check_int(value: Any, errors: Errors) -> Any:
     """A whole number."""
     if type(value) is int:
         return value
@@ -56,7 +56,7 @@ def INT(value: Any, errors: Errors) -> Any:  # noqa: N802
     return wrong(errors, "int_type", "Input should be a valid integer", value)
 
 
-def FLOAT(value: Any, errors: Errors) -> Any:  # noqa: N802
+def check_float(value: Any, errors: Errors) -> Any:
     """A number."""
     if type(value) is float:
         return value

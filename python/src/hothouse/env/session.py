@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from .codec import Invalid, loaded
+from .checkpoints import BY_AUTHOR, NotSupported, pickled, unpickled
+from .codec import loaded, object_of
 from .observations import encoder_of, observation, whole
 from .texts import text
 from .tools import answered
@@ -22,15 +22,7 @@ TASK_METHODS = {
     "get_task": ("split", "index"),
     "get_task_range": ("split", "start", "stop"),
 }
-BY_AUTHOR, BY_PICKLE, BY_CLOUDPICKLE = b"A", b"P", b"C"
-"""The first byte of a checkpoint: what made the rest."""
-
-
 UNASKED = object()
-
-
-class NotSupported(NotImplementedError):
-    """Something that this environment cannot do."""
 
 
 def accepted(function: Callable[..., Any]) -> Optional[frozenset[str]]:
@@ -71,7 +63,7 @@ class EnvSession:
     def _arguments(self, said: bytes) -> dict[str, Any]:
         if not said or said == b"{}":
             return {}
-        given = _object(loaded(said))
+        given = object_of(loaded(said))
         takes = self._reset_takes
         return given if takes is None else {name: value for name, value in given.items() if name in takes}
 
@@ -95,8 +87,8 @@ class EnvSession:
         return observation(await self._step(action, **kwargs))
 
     def _parted(self, said: bytes) -> tuple[Any, dict[str, Any]]:
-        given = _object(loaded(said))
-        kwargs = _object(given.get("kwargs") or {})
+        given = object_of(loaded(said))
+        kwargs = object_of(given.get("kwargs") or {})
         if self._step_takes is UNASKED:
             self._step_takes = accepted(self._step)
         takes: Optional[frozenset[str]] = self._step_takes
@@ -122,17 +114,19 @@ class EnvSession:
 
     def mcp(self, said: bytes) -> bytes:
         """`{"method", "params"}` of MCP."""
-        request = _object(loaded(said))
-        return text(answered(self.env, str(request.get("method")), _object(request.get("params") or {})), "the result")
+        request = object_of(loaded(said))
+        return text(
+            answered(self.env, str(request.get("method")), object_of(request.get("params") or {})), "the result"
+        )
 
     def tasks(self, said: bytes) -> bytes:
         """`{"method", "arguments"}` of the tasks that the environment has."""
-        request = _object(loaded(said))
+        request = object_of(loaded(said))
         name = str(request.get("method"))
         method = getattr(self.env, name, None) if name in TASK_METHODS else None
         if method is None:
             raise NotSupported(f"{name} is not supported for this environment")
-        given = _object(request.get("arguments") or {})
+        given = object_of(request.get("arguments") or {})
         return text(method(*(given.get(each) for each in TASK_METHODS[name])), f"the result of {name}")
 
     def checkpoint(self, said: bytes = b"") -> bytes:
@@ -158,41 +152,3 @@ def restored(app: App, said: bytes) -> EnvSession:
     if said[:1] == BY_AUTHOR:
         return EnvSession(app, app.make()).restored(said)
     return EnvSession(app, unpickled(said))
-
-
-def pickled(env: Any) -> bytes:
-    """The instance as bytes. Raises `NotSupported`, which says what cannot be pickled."""
-    try:
-        return BY_PICKLE + pickle.dumps(env, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        # Lambdas and local classes are what the other pickle can do as well.
-        try:
-            import cloudpickle
-        except ImportError:
-            pass
-        else:
-            try:
-                return BY_CLOUDPICKLE + bytes(cloudpickle.dumps(env))
-            except Exception as again:
-                error = again
-        raise NotSupported(
-            f"{type(env).__name__} cannot be copied, since it cannot be pickled ({type(error).__name__}: {error}): "
-            "leave what cannot be pickled out in __getstate__, or write checkpoint() and restore()"
-        ) from error
-
-
-def unpickled(said: bytes) -> Any:
-    """The instance that bytes of `pickled` hold."""
-    if said[:1] == BY_PICKLE:
-        return pickle.loads(said[1:])
-    if said[:1] == BY_CLOUDPICKLE:
-        import cloudpickle
-
-        return cloudpickle.loads(said[1:])
-    raise ValueError("these bytes are no checkpoint of an environment")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise Invalid([{"type": "dict_type", "loc": [], "msg": "Input should be a valid dictionary", "input": value}])
-    return dict(value)

@@ -19,10 +19,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional
 
-try:
-    from pydantic_core import to_json as _to_json
-except ImportError:
-    _to_json = None  # type: ignore[assignment, unused-ignore]
+from .installed import to_json
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 DEEPEST = 200
@@ -41,7 +38,7 @@ def text(value: Any, where: str = "the value") -> bytes:
     """The value as JSON. `where` is what an error calls it."""
     try:
         return _quick(value)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Whatever is the matter with it: the careful way says it, or says what is wrong and where.
         return _careful(value, where)
 
@@ -89,7 +86,8 @@ def _quick_standard(value: Any) -> bytes:
 
 
 def _quick_core(value: Any) -> bytes:
-    return _to_json(value, fallback=unknown, inf_nan_mode="null")
+    assert to_json is not None
+    return to_json(value, fallback=unknown, inf_nan_mode="null")
 
 
 def unknown(value: Any) -> Any:
@@ -99,7 +97,7 @@ def unknown(value: Any) -> Any:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=unknown)
-_quick: Callable[[Any], bytes] = _quick_standard if _to_json is None else _quick_core
+_quick: Callable[[Any], bytes] = _quick_standard if to_json is None else _quick_core
 
 
 def _careful(value: Any, where: str) -> bytes:

@@ -15,7 +15,19 @@ from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
 
 from .fields import Field, fields_of, taken_apart
-from .scalars import FLOAT, INT, WRONG, Check, Error, Errors, bounded, check_bool, check_bytes, check_none, check_str
+from .scalars import (
+    WRONG,
+    Check,
+    Error,
+    Errors,
+    bounded,
+    check_bool,
+    check_bytes,
+    check_float,
+    check_int,
+    check_none,
+    check_str,
+)
 from .scalars import wrong as _wrong
 
 __all__ = ["WRONG", "Check", "Error", "Errors", "Extra", "check_of", "checked_fields", "model_check"]
@@ -49,7 +61,7 @@ def check_of(kind: Any) -> Check:
 def _unbounded(kind: Any) -> Check:
     simple: dict[Any, Check] = {
         Any: _any, object: _any, NONE: check_none, None: check_none, bool: check_bool,
-        int: INT, float: FLOAT, str: check_str, bytes: check_bytes,
+        int: check_int, float: check_float, str: check_str, bytes: check_bytes,
     }  # fmt: skip
     try:
         found = simple.get(kind)
@@ -115,7 +127,7 @@ def _literal(values: tuple[Any, ...]) -> Check:
 
 def _enum(kind: type[enum.Enum]) -> Check:
     words = expected([member.value for member in kind])
-    base = next((check for basic, check in ((int, INT), (float, FLOAT)) if issubclass(kind, basic)), None)
+    base = next((check for basic, check in ((int, check_int), (float, check_float)) if issubclass(kind, basic)), None)
 
     def check(value: Any, errors: Errors) -> Any:
         if isinstance(value, kind):
@@ -130,7 +142,7 @@ def _enum(kind: type[enum.Enum]) -> Check:
     return check
 
 
-def _placed(check: Check, value: Any, errors: Errors, *place: Any) -> Any:
+def placed(check: Check, value: Any, errors: Errors, *place: Any) -> Any:
     """Checks a part, and says of its errors where it lies."""
     before = len(errors)
     result = check(value, errors)
@@ -157,7 +169,7 @@ def _many(kind: str, item: Optional[Check], made: Callable[[Any], Any]) -> Check
         if item is None:
             items = list(value)
         else:
-            items = [_placed(item, each, errors, index) for index, each in enumerate(value)]
+            items = [placed(item, each, errors, index) for index, each in enumerate(value)]
             if any(each is WRONG for each in items):
                 return WRONG
         try:
@@ -175,7 +187,7 @@ def _fixed(checks: list[Check]) -> Check:
         if not isinstance(value, accepted):
             return _wrong(errors, name, message, value)
         before = len(errors)
-        items = [_placed(item, each, errors, index) for index, (item, each) in enumerate(zip(checks, value))]
+        items = [placed(item, each, errors, index) for index, (item, each) in enumerate(zip(checks, value))]
         for index in range(len(value), len(checks)):
             _wrong(errors, "missing", "Field required", value)
             errors[-1]["loc"].insert(0, index)
@@ -197,8 +209,8 @@ def _dict(key_check: Optional[Check], value_check: Optional[Check]) -> Check:
             return dict(value)
         result, good = {}, True
         for key, item in value.items():
-            new_key = _placed(key_check, key, errors, key, "[key]")
-            new_item = _placed(value_check, item, errors, key)
+            new_key = placed(key_check, key, errors, key, "[key]")
+            new_item = placed(value_check, item, errors, key)
             if new_key is WRONG or new_item is WRONG:
                 good = False
             else:
@@ -221,7 +233,7 @@ def _union(choices: tuple[Any, ...]) -> Check:
         failed: Errors = []
         best, best_rank = WRONG, -1
         for name, each, kind in checks:
-            result = _placed(each, value, failed, name)
+            result = placed(each, value, failed, name)
             rank = -1 if result is WRONG else _rank(kind, value)
             if rank > best_rank:
                 best, best_rank = result, rank

@@ -1,4 +1,4 @@
-"""What becomes of each request: the session it is for, and the bytes of its answer. Who runs it is decided elsewhere."""
+"""What becomes of each request: its session, and the bytes of its answer. Who runs it is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import deque
 from typing import Any, Callable, Optional
 
 from ..env.app import App
+from ..env.checkpoints import NotSupported
 from ..env.codec import Invalid
-from ..env.session import EnvSession, NotSupported, restored
+from ..env.session import EnvSession, restored
 from .failures import failure
 from .frames import FROM_WORKER, Asked, Request, Said
 
@@ -71,7 +72,7 @@ class Answers:
                 body = self._handler(kind)(seat, number, said)
         except Invalid as error:
             return answer(ident, INVALID, error.text)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # Even SystemExit: the session of whoever raised it lives on, and so do the others.
             return answer(ident, FAILED, failure(error))
         return FROM_WORKER.pack(len(body), ident, DONE) + body
@@ -98,7 +99,7 @@ class Answers:
                 body = await session.step_with_later(said)
         except Invalid as error:
             return answer(ident, INVALID, error.text)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # As above; a cancelled task included.
             return answer(ident, FAILED, failure(error))
         return answer(ident, DONE, body)

@@ -251,7 +251,7 @@ class Connection:
         if close is not None:
             try:
                 close()
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # It ends anyway; its author may want to know.
                 traceback.print_exc()
 
@@ -261,6 +261,6 @@ def _closed(seat: Seat) -> None:
     if session is not None:
         try:
             session.close()
-        except Exception:
+        except Exception:  # noqa: BLE001
             # The session ends anyway; its author may want to know.
             traceback.print_exc()

@@ -26,7 +26,7 @@ def failure(error: BaseException) -> bytes:
 def _message(error: BaseException) -> str:
     try:
         said = str(error)
-    except Exception as again:
+    except Exception as again:  # noqa: BLE001
         # An error that cannot even say what it is must not end the session.
         said = f"its text cannot be told: {again!r}"
     return said or type(error).__name__

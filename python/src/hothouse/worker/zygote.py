@@ -61,7 +61,7 @@ class Zygote:
                 # Else an instance has to be made to tell, which is for each process to do.
                 self._first = hello_of(app)
             self._app = app
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # Whoever connects is told; even SystemExit is only the end of the import.
             traceback.print_exc()
             self._first = framed(0, Said.FAILED, failure(error))
@@ -116,7 +116,7 @@ class Zygote:
                     each.close()
                 serve(connection, self._app, self._first)
                 status = 0
-            except BaseException:
+            except BaseException:  # noqa: BLE001
                 # Nothing of the zygote's own code may run in a child.
                 traceback.print_exc()
             finally:
@@ -143,7 +143,7 @@ def serve(connection: socket.socket, app: App, hello: bytes = b"") -> None:
     reseeded()
     try:
         first = hello or hello_of(app)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         # The instance that has to tell what it is could not be made.
         traceback.print_exc()
         _sent(connection, framed(0, Said.FAILED, failure(error)))
