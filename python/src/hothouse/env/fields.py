@@ -75,13 +75,17 @@ def taken_apart(kind: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     bounds: dict[str, Any] = {}
     words: dict[str, Any] = {}
     while hasattr(kind, "__metadata__"):
-        for note in kind.__metadata__:
-            if isinstance(note, str):
-                words.setdefault("description", note)
+        for note in (each for outer in kind.__metadata__ for each in (outer, *_within(outer))):
             bounds.update(_said_by(note, BOUNDS))
             words.update(_said_by(note, WORDS))
         kind = kind.__origin__
     return kind, bounds, words
+
+
+def _within(note: Any) -> list[Any]:
+    """What a field of pydantic holds of such notes itself."""
+    inner = getattr(note, "metadata", None)
+    return inner if isinstance(inner, list) else []
 
 
 def _is_of_class(kind: Any) -> bool:

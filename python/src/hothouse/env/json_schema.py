@@ -74,9 +74,11 @@ class _Makes:
         self.definitions: dict[str, Optional[Schema]] = {}
         self.names: dict[Any, str] = {}
         self._open: list[type] = []
+        self._extra = Extra.IGNORE
 
     def model(self, cls: type, extra: Extra) -> Schema:
-        """The schema of a class, with its fields in it."""
+        """The schema of a class, with its fields in it. Dataclasses in it hold with `extra` as it does."""
+        self._extra = extra
         self._open.append(cls)
         fields = fields_of(cls)
         schema: Schema = {
@@ -95,6 +97,11 @@ class _Makes:
             schema["description"] = description
         return schema
 
+    def _in_it(self, cls: type, own: Extra, outer: Extra) -> Schema:
+        schema = self.model(cls, own)
+        self._extra = outer
+        return schema
+
     def _field(self, field: Field) -> Schema:
         schema = dict(_bound(self.of(field.type), field.bounds))
         if field.default is not MISSING:
@@ -104,7 +111,8 @@ class _Makes:
                 # Only a hint for people; validation has the real one.
                 schema.pop("default", None)
         # Where another schema is referred to, its own title is the better one.
-        if "$ref" not in schema:
+        choices = [choice for choice in schema.get("anyOf", [schema]) if choice != BASIC[NONE]]
+        if len(choices) != 1 or "$ref" not in choices[0]:
             schema["title"] = title_of(field.name)
         schema.update(field.words)
         return schema
@@ -159,8 +167,8 @@ class _Makes:
         if issubclass(kind, enum.Enum):
             return self._named(kind, lambda: _of_enum(kind))
         if dataclasses.is_dataclass(kind):
-            extra = getattr(kind, "__extra__", Extra.IGNORE)
-            return self._named(kind, lambda: self.model(kind, extra))
+            extra = self._extra
+            return self._named(kind, lambda: self._in_it(kind, getattr(kind, "__extra__", extra), extra))
         return {}
 
     def _named(self, kind: type, make: Any) -> Schema:

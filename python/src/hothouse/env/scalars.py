@@ -30,7 +30,7 @@ def wrong(errors: Errors, kind: str, message: str, value: Any, **context: Any) -
     return WRONG
 
 
-WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0*)?")
+WHOLE = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*(?:\.0+)?")
 FINITE = "Input should be a finite number"
 
 
@@ -44,7 +44,7 @@ def check_int(value: Any, errors: Errors) -> Any:
         if not math.isfinite(value):
             return wrong(errors, "finite_number", FINITE, value)
         if value.is_integer():
-            return int(value)
+            return int(value) if is_small(value) else too_large(value, errors)
         message = "Input should be a valid integer, got a number with a fractional part"
         return wrong(errors, "int_from_float", message, value)
     if isinstance(value, str):
@@ -71,6 +71,17 @@ def check_float(value: Any, errors: Errors) -> Any:
     return wrong(errors, "float_type", "Input should be a valid number", value)
 
 
+def is_small(value: float) -> bool:
+    """True for what fits into the numbers of a machine, which is asked of some numbers only."""
+    return -(2**63) <= value < 2**63
+
+
+def too_large(value: Any, errors: Errors) -> _Wrong:
+    """Notes a number that is too large where one is to be made of something else."""
+    message = "Unable to parse input string as an integer, exceeded maximum size"
+    return wrong(errors, "int_parsing_size", message, value)
+
+
 TRUTHS = {
     **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
     **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
@@ -85,7 +96,7 @@ def check_bool(value: Any, errors: Errors) -> Any:
         return TRUTHS[value.lower()]
     if isinstance(value, (int, float)) and value in (0, 1):
         return bool(value)
-    if isinstance(value, (str, int)) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, str) or (isinstance(value, (int, float)) and is_small(value) and value == int(value)):
         return wrong(errors, "bool_parsing", "Input should be a valid boolean, unable to interpret input", value)
     return wrong(errors, "bool_type", "Input should be a valid boolean", value)
 
@@ -120,9 +131,14 @@ COMPARED: dict[str, tuple[str, str, Callable[[Any, Any], bool]]] = {
 }
 
 
+def _as_it_is(bound: Any) -> Any:
+    return bound
+
+
 def bounded(check: Check, bounds: dict[str, Any]) -> Check:
     """The check, and what the field asks for beside its type. Of several broken bounds the first is told."""
     compared = [(name, *COMPARED[name], bounds[name]) for name in COMPARED if name in bounds]
+    told = float if check is check_float else _as_it_is
     pattern = bounds.get("pattern")
     matcher = re.compile(pattern) if pattern is not None else None
 
@@ -132,7 +148,8 @@ def bounded(check: Check, bounds: dict[str, Any]) -> Check:
             return value
         for name, kind, message, holds, bound in compared:
             if not holds(value, bound):
-                return wrong(errors, kind, message.format(bound), value_in, **{name: bound})
+                whole = int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+                return wrong(errors, kind, message.format(whole), value_in, **{name: told(bound)})
         if isinstance(value, Sized) and _length(value, bounds, value_in, errors) is WRONG:
             return WRONG
         if matcher is not None and isinstance(value, str) and not matcher.search(value):

@@ -28,6 +28,7 @@ from .scalars import (
     check_none,
     check_str,
 )
+from .scalars import is_small, too_large
 from .scalars import wrong as _wrong
 
 __all__ = ["WRONG", "Check", "Error", "Errors", "Extra", "check_of", "checked_fields", "model_check"]
@@ -51,14 +52,17 @@ def _any(value: Any, errors: Errors) -> Any:
     return value
 
 
-def check_of(kind: Any) -> Check:
-    """The check of a type. What JSON cannot hold anyway, such as an array, is taken as it comes."""
+def check_of(kind: Any, extra: Extra = Extra.IGNORE) -> Check:
+    """The check of a type. What JSON cannot hold anyway, such as an array, is taken as it comes.
+
+    `extra` is for dataclasses in it, which hold with that as what they are in does.
+    """
     kind, bounds, _ = taken_apart(kind)
-    check = _unbounded(kind)
+    check = _unbounded(kind, extra)
     return bounded(check, bounds) if bounds else check
 
 
-def _unbounded(kind: Any) -> Check:
+def _unbounded(kind: Any, extra: Extra) -> Check:
     simple: dict[Any, Check] = {
         Any: _any, object: _any, NONE: check_none, None: check_none, bool: check_bool,
         int: check_int, float: check_float, str: check_str, bytes: check_bytes,
@@ -74,34 +78,35 @@ def _unbounded(kind: Any) -> Check:
     if origin is typing.Literal:
         return _literal(arguments)
     if origin in UNIONS:
-        return _union(arguments)
-    return _of_many(origin or kind, arguments) or _of_class(kind)
+        return _union(arguments, extra)
+    return _of_many(origin or kind, arguments, extra) or _of_class(kind, extra)
 
 
-def _of_many(origin: Any, arguments: tuple[Any, ...]) -> Optional[Check]:
+def _of_many(origin: Any, arguments: tuple[Any, ...], extra: Extra) -> Optional[Check]:
+    parts = [check_of(argument, extra) for argument in arguments if argument is not Ellipsis]
     if origin in LISTS:
-        return _many("list", check_of(arguments[0]) if arguments else None, list)
+        return _many("list", parts[0] if parts else None, list)
     if origin in SETS:
         made = frozenset if origin is frozenset else set
         kind = "frozen_set" if origin is frozenset else "set"
-        return _many(kind, check_of(arguments[0]) if arguments else None, made)
+        return _many(kind, parts[0] if parts else None, made)
     if origin is tuple:
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return _many("tuple", check_of(arguments[0]), tuple)
-        return _fixed([check_of(argument) for argument in arguments]) if arguments else _many("tuple", None, tuple)
+            return _many("tuple", parts[0], tuple)
+        return _fixed(parts) if parts else _many("tuple", None, tuple)
     if origin in MAPPINGS:
-        return _dict(check_of(arguments[0]), check_of(arguments[1])) if arguments else _dict(None, None)
+        return _dict(parts[0], parts[1]) if parts else _dict(None, None)
     return None
 
 
-def _of_class(kind: Any) -> Check:
+def _of_class(kind: Any, extra: Extra) -> Check:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return _enum(kind)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        extra = getattr(kind, "__extra__", None)
-        if extra is None:
-            return model_check(kind, Extra.IGNORE, "dataclass_type")
-        return model_check(kind, extra, "model_type")
+        own = getattr(kind, "__extra__", None)
+        if own is None:
+            return model_check(kind, extra, "dataclass_type")
+        return model_check(kind, own, "model_type")
     return _any
 
 
@@ -114,11 +119,13 @@ def expected(values: Sequence[Any]) -> str:
 def _literal(values: tuple[Any, ...]) -> Check:
     plain = [value.value if isinstance(value, enum.Enum) else value for value in values]
     words = expected(plain)
+    numbers = any(type(known) is int for known in plain)
 
     def check(value: Any, errors: Errors) -> Any:
+        if numbers and type(value) is int and not is_small(value):
+            return too_large(value, errors)
         for known, given in zip(plain, values):
-            # True is no 1 here.
-            if value == known and isinstance(value, bool) == isinstance(known, bool):
+            if value == known:
                 return given
         return _wrong(errors, "literal_error", f"Input should be {words}", value, expected=words)
 
@@ -132,6 +139,8 @@ def _enum(kind: type[enum.Enum]) -> Check:
     def check(value: Any, errors: Errors) -> Any:
         if isinstance(value, kind):
             return value
+        if base is not None and type(value) is int and not is_small(value):
+            return too_large(value, errors)
         for candidate in (value,) if base is None else (value, base(value, [])):
             try:
                 return kind(candidate)
@@ -187,7 +196,8 @@ def _fixed(checks: list[Check]) -> Check:
         if not isinstance(value, accepted):
             return _wrong(errors, name, message, value)
         before = len(errors)
-        items = [placed(item, each, errors, index) for index, (item, each) in enumerate(zip(checks, value))]
+        if len(value) <= len(checks):
+            items = [placed(item, each, errors, index) for index, (item, each) in enumerate(zip(checks, value))]
         for index in range(len(value), len(checks)):
             _wrong(errors, "missing", "Field required", value)
             errors[-1]["loc"].insert(0, index)
@@ -220,11 +230,11 @@ def _dict(key_check: Optional[Check], value_check: Optional[Check]) -> Check:
     return check
 
 
-def _union(choices: tuple[Any, ...]) -> Check:
+def _union(choices: tuple[Any, ...], extra: Extra) -> Check:
     rest = [choice for choice in choices if choice is not NONE]
     if len(rest) == 1:
-        return _optional(check_of(rest[0]))
-    checks = [(label(choice), check_of(choice), taken_apart(choice)[0]) for choice in rest]
+        return _optional(check_of(rest[0], extra))
+    checks = [(label(choice), check_of(choice, extra), taken_apart(choice)[0]) for choice in rest]
     none_allowed = len(rest) < len(choices)
 
     def check(value: Any, errors: Errors) -> Any:
@@ -291,11 +301,11 @@ def label(kind: Any) -> str:
     return f"constrained-{name}" if bounds and kind in (int, float, str) else name
 
 
-def checked_fields(cls: type) -> list[tuple[Field, Check]]:
+def checked_fields(cls: type, extra: Extra) -> list[tuple[Field, Check]]:
     """The fields of a class, each with its check."""
     found = []
     for field in fields_of(cls):
-        check = check_of(field.type)
+        check = check_of(field.type, extra)
         found.append((field, bounded(check, field.bounds) if field.bounds else check))
     return found
 
@@ -303,6 +313,12 @@ def checked_fields(cls: type) -> list[tuple[Field, Check]]:
 MODEL_MESSAGES = {
     "model_type": "Input should be a valid dictionary or instance of {name}",
     "dataclass_type": "Input should be a dictionary or an instance of {name}",
+}
+
+
+STRANGE = {
+    "model_type": ("extra_forbidden", "Extra inputs are not permitted"),
+    "dataclass_type": ("unexpected_keyword_argument", "Unexpected keyword argument"),
 }
 
 
@@ -315,7 +331,7 @@ def model_check(cls: type, extra: Extra, kind: str) -> Check:
 
     def check(value: Any, errors: Errors) -> Any:
         if not fields and not names:
-            fields.extend(checked_fields(cls))
+            fields.extend(checked_fields(cls, extra))
             names.update(field.name for field, _ in fields)
         if not isinstance(value, dict):
             if isinstance(value, cls):
@@ -326,7 +342,7 @@ def model_check(cls: type, extra: Extra, kind: str) -> Check:
         unknown = () if extra is Extra.IGNORE else [key for key in value if key not in names]
         if extra is Extra.FORBID:
             for key in unknown:
-                _wrong(errors, "extra_forbidden", "Extra inputs are not permitted", value[key])
+                _wrong(errors, *STRANGE[kind], value[key])
                 errors[-1]["loc"].insert(0, key)
         if len(errors) > before:
             return WRONG

@@ -1,0 +1,1 @@
+"""What authors of environments write, and what it becomes."""
