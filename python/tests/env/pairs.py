@@ -38,5 +38,3 @@ def values_of(made: Any) -> Any:
     if isinstance(made, dict):
         return {key: values_of(item) for key, item in made.items()}
     return made
-
-

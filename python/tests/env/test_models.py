@@ -52,7 +52,7 @@ class Longer(Command):
 
 class Guess(Action):
     number: int
-    words: list[str] = []
+    words: list[str] = []  # noqa: RUF012
 
 
 class Checked(Action):
@@ -80,7 +80,13 @@ class Bare:
 
 def test_a_dataclass_is_made_and_changed_as_a_dataclass_is() -> None:
     action = Command("ls", {"a": 1})
-    assert (action.command, action.parameters, action.retries, action.tags, action.metadata) == ("ls", {"a": 1}, 3, [], {})
+    assert (action.command, action.parameters, action.retries, action.tags, action.metadata) == (
+        "ls",
+        {"a": 1},
+        3,
+        [],
+        {},
+    )
     assert action == Command("ls", {"a": 1})
     assert action != Command("ls", {"a": 2})
     assert repr(action) == "Command(metadata={}, command='ls', parameters={'a': 1}, retries=3, tags=[])"
@@ -91,10 +97,11 @@ def test_a_dataclass_is_made_and_changed_as_a_dataclass_is() -> None:
         assert copied == action
     unchecked: Any = 5
     outcome = Outcome(unchecked, True)
-    outcome.reward = unchecked = object()
-    assert outcome.reward is unchecked
+    anything: Any = object()
+    outcome.reward = anything
+    assert outcome.reward is anything
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'parameters'"):
-        Command("ls")  # type: ignore[call-arg]
+        Command("ls")
 
 
 def test_a_dataclass_under_a_dataclass_is_one_too() -> None:
@@ -107,7 +114,7 @@ def test_a_state_counts_and_takes_more() -> None:
     place.step_count += 1
     assert (place.step_count, place.custom_field) == (1, 0)
     assert json.loads(whole(place, "state")) == {"episode_id": "e", "step_count": 1, "custom_field": 0}
-    more: Any = State(episode_id="e", colour="red")  # type: ignore[call-arg]
+    more: Any = State(episode_id="e", colour="red")
     assert more.colour == "red"
     assert json.loads(whole(more, "state")) == {"episode_id": "e", "step_count": 0, "colour": "red"}
 
@@ -125,7 +132,12 @@ def test_what_a_client_sends_for_a_dataclass_is_checked() -> None:
         ("extra_forbidden", ["what"]),
     ]
     assert all("url" not in error for error in json.loads(caught.value.text))
-    assert codec.schema()["properties"]["retries"] == {"type": "integer", "title": "Retries", "default": 3, "minimum": 0}
+    assert codec.schema()["properties"]["retries"] == {
+        "type": "integer",
+        "title": "Retries",
+        "default": 3,
+        "minimum": 0,
+    }
     assert codec.schema()["additionalProperties"] is False
 
 

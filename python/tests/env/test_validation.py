@@ -6,11 +6,10 @@ import dataclasses
 import enum
 import json
 import math
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
 from pydantic import Field
-from typing_extensions import Annotated
 
 from hothouse.env.codec import Codec, Invalid
 

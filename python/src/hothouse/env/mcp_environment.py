@@ -20,8 +20,8 @@ class ListToolsAction(Action):
 class CallToolAction(Action):
     """Calls a tool."""
 
-    type: Literal["call_tool"] = "call_tool"
     tool_name: str
+    type: Literal["call_tool"] = "call_tool"
     arguments: dict[str, Any] = field(default_factory=dict)
 
 

@@ -54,7 +54,14 @@ class _LateBase:
             setattr(self, name, value)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(dataclasses.field,))
+def by_name(**said: Any) -> Any:
+    """A field that is only given by name, where Python has such."""
+    return (
+        field(**said) if KEYWORDS_ONLY else field(**{name: value for name, value in said.items() if name != "kw_only"})
+    )
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field, by_name))
 class Model(object if KEYWORDS_ONLY else _LateBase):  # type: ignore[misc]
     """What the three have in common.
 
@@ -137,15 +144,15 @@ def _taking_more(init: Any, names: set[str]) -> Any:
 class Action(Model):
     """What an agent does in one step. A client may send no field that it does not have."""
 
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = by_name(default_factory=dict, kw_only=True)
 
 
 class Observation(Model):
     """What an agent sees after a step, with its reward, and whether the episode is over."""
 
-    done: bool = False
-    reward: Union[bool, int, float, None] = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    done: bool = by_name(default=False, kw_only=True)
+    reward: Union[bool, int, float, None] = by_name(default=None, kw_only=True)
+    metadata: dict[str, Any] = by_name(default_factory=dict, kw_only=True)
 
 
 class State(Model):
@@ -153,8 +160,8 @@ class State(Model):
 
     __extra__ = Extra.ALLOW
 
-    episode_id: Union[str, None] = None
-    step_count: int = field(default=0, metadata={"ge": 0})
+    episode_id: Union[str, None] = by_name(default=None, kw_only=True)
+    step_count: int = by_name(default=0, metadata={"ge": 0}, kw_only=True)
 
 
 for _model in (Action, Observation, State):

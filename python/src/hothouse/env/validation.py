@@ -27,8 +27,9 @@ from .scalars import (
     check_int,
     check_none,
     check_str,
+    is_small,
+    too_large,
 )
-from .scalars import is_small, too_large
 from .scalars import wrong as _wrong
 
 __all__ = ["WRONG", "Check", "Error", "Errors", "Extra", "check_of", "checked_fields", "model_check"]
