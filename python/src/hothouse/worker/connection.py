@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from typing import Optional
+from typing import Callable, NoReturn, Optional
 
 from ..env.app import App
 from .answers import OPENING, Answers, Seat
@@ -34,7 +34,7 @@ CALM = 3
 ALERT_S = 1.0
 STORM_S = 0.1
 STORM_PASSES = 4
-GRACE_S = 5.0
+GRACE_S = 2.0
 """How long the end of a connection waits for what still runs."""
 SWEPT_AT = 1024
 
@@ -42,8 +42,10 @@ SWEPT_AT = 1024
 class Connection:
     """Serves the sessions of one connection until it is closed."""
 
-    def __init__(self, sock: socket.socket, app: App) -> None:
+    def __init__(self, sock: socket.socket, app: App, leave: Callable[[], None]) -> None:
+        """`leave` ends the process, by whichever thread notices the end: another may be in a step that never does."""
         self._sock = sock
+        self._leave = leave
         self._app = app
         self._reader = Reader(sock)
         self._answers = Answers(app)
@@ -62,16 +64,17 @@ class Connection:
         self._storm = False
         self._passes: deque[float] = deque(maxlen=STORM_PASSES)
         self._sent_at = 0.0
-        self._ended = threading.Event()
         self._over = False
         self._left = threading.Semaphore(0)
 
-    def serve(self) -> None:
-        """Serves until the other side closes the connection."""
+    def serve(self) -> NoReturn:
+        """Serves until the other side closes the connection, and leaves."""
         if self._watch is not None:
             self._watch.start()
         self._lead()
-        self._ended.wait()
+        # Others lead by now; whoever comes to the end ends all.
+        while True:
+            threading.Event().wait()
 
     def _lead(self) -> None:
         """Reads and answers, until the connection ends or the lead is passed on."""
@@ -241,7 +244,7 @@ class Connection:
         for _ in busy:
             self._left.acquire(timeout=max(deadline - time.monotonic(), 0.0))
         closer.join(max(deadline - time.monotonic(), 0.0))
-        self._ended.set()
+        self._leave()
 
     def _close_all(self, seats: list[Seat]) -> None:
         for seat in seats:

@@ -139,7 +139,7 @@ def _ending(status: int) -> str:
 
 
 def serve(connection: socket.socket, app: App, hello: bytes = b"") -> None:
-    """Serves one connection, in a process of its own."""
+    """Serves one connection, in a process of its own, which ends with it."""
     reseeded()
     try:
         first = hello or hello_of(app)
@@ -149,7 +149,13 @@ def serve(connection: socket.socket, app: App, hello: bytes = b"") -> None:
         _sent(connection, framed(0, Said.FAILED, failure(error)))
         return
     if _sent(connection, first):
-        Connection(connection, app).serve()
+        Connection(connection, app, _leave).serve()
+
+
+def _leave() -> None:
+    sys.stderr.flush()
+    # Not through the exits of the interpreter: what was registered there is the zygote's, and threads may still run.
+    os._exit(0)
 
 
 def _sent(connection: socket.socket, frame: bytes) -> bool:

@@ -1,0 +1,3 @@
+"""Breaks while it is imported."""
+
+result = 1 / 0
