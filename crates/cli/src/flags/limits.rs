@@ -61,8 +61,9 @@ fn cores(text: &str) -> Result<f64, &'static str> {
 impl LimitFlags {
     /// True when one of them was given.
     pub(crate) fn is_given(&self) -> bool {
-        let Self { image, pull, memory, cpus, pids, disk, inodes } = self;
+        let Self { image, layer, pull, memory, cpus, pids, disk, inodes } = self;
         *image != ImageRef::default()
+            || !layer.is_empty()
             || *pull != PullPolicy::default()
             || memory.is_some()
             || cpus.is_some()

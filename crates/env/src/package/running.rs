@@ -3,11 +3,11 @@
 //! A package has one sandbox, in which its worker or its own server runs; sessions are connections into it. When the
 //! sandbox or what runs in it is gone, the sessions there are lost, and the next one starts another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use hothouse_domain::SandboxSpec;
+use hothouse_domain::{LayerRef, SandboxSpec};
 use hothouse_fleet::Fleet;
 use hothouse_sandbox::DialTarget;
 
@@ -49,7 +49,9 @@ pub async fn environment(
     let python = home::python_of(fleet, &options.sandbox).await?;
     let layers = Layers::new(&options.home).of(target, &requirements, &python).await.map_err(failed)?;
     let mut spec = options.sandbox;
-    let _ = layers; // TEMP
+    // The topmost comes last there.
+    let layers = layers.iter().rev().map(|layer| layer_ref(layer)).collect::<Result<Vec<_>, _>>()?;
+    spec.layers.extend(layers);
     spec.env.insert("PYTHONPATH".to_owned(), target.python_path());
     // What is written beside the code would be this sandbox's alone.
     spec.env.insert("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned());
@@ -67,6 +69,12 @@ pub async fn environment(
             Ok(environment)
         }
     }
+}
+
+fn layer_ref(layer: &Path) -> Result<LayerRef, OpenError> {
+    format!("dir:{}", layer.display())
+        .parse()
+        .map_err(|error| failed(format!("{}: {error}", layer.display())))
 }
 
 /// What a package says of itself counts more than what its code says.

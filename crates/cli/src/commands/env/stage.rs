@@ -117,7 +117,8 @@ impl StageFlags {
     fn sandbox(&self) -> Result<SandboxSpec, Failure> {
         let resources = self.limits.over(&Resources::default());
         let (image, pull) = (self.limits.image.clone(), self.limits.pull);
-        let spec = SandboxSpec { image, pull, resources, ..SandboxSpec::default() };
+        let layers = self.limits.layer.clone();
+        let spec = SandboxSpec { image, layers, pull, resources, ..SandboxSpec::default() };
         spec.validate().map_err(|invalid| Failure::new(ErrorCode::InvalidRequest, invalid.to_string()))?;
         Ok(spec)
     }
