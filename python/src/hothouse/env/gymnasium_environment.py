@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import uuid
 from typing import Any, Optional
 from urllib.parse import parse_qsl
 
@@ -83,7 +84,7 @@ class GymnasiumEnvironment(Environment[Any, dict[str, Any], dict[str, Any]]):
         options: Optional[dict[str, Any]] = None,
     ) -> dict[str, Any]:
         """Begins an episode; without a seed with random numbers of its own."""
-        self._episode_id, self._step_count = episode_id, 0
+        self._episode_id, self._step_count = episode_id or str(uuid.uuid4()), 0
         observation, info = self.env.reset(seed=seed, options=options)
         return self._seen(observation, None, False, False, info)
 

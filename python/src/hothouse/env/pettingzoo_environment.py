@@ -16,6 +16,7 @@ import functools
 import importlib
 import importlib.util
 import warnings
+import uuid
 from typing import Any, Callable, Optional
 
 import pettingzoo
@@ -93,7 +94,7 @@ class ParallelEnvironment(_Zoo):
         options: Optional[dict[str, Any]] = None,
     ) -> dict[str, Any]:
         """Begins an episode."""
-        self._episode_id, self._step_count = episode_id, 0
+        self._episode_id, self._step_count = episode_id or str(uuid.uuid4()), 0
         given = self.env.reset(seed=seed, options=options)
         observations, infos = given if isinstance(given, tuple) else (given, {})
         return self._seen(observations, {}, {}, {}, infos)
@@ -139,7 +140,7 @@ class TurnsEnvironment(_Zoo):
         options: Optional[dict[str, Any]] = None,
     ) -> dict[str, Any]:
         """Begins an episode."""
-        self._episode_id, self._step_count = episode_id, 0
+        self._episode_id, self._step_count = episode_id or str(uuid.uuid4()), 0
         self.env.reset(seed=seed, options=options)
         return self._seen()
 
