@@ -9,13 +9,7 @@ from typing import Any
 from checks import Report, raised, same
 from openenv.core.env_server.mcp_types import CallToolAction, CallToolObservation
 from openenv.core.mcp_client import MCPToolClient
-
-SCHEMA = {
-    "additionalProperties": False,
-    "properties": {"message": {"type": "string"}},
-    "required": ["message"],
-    "type": "object",
-}
+from tools_schema import SCHEMA
 
 
 def discovered(report: Report, client: Any) -> None:
