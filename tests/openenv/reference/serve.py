@@ -96,6 +96,9 @@ def app(arguments: argparse.Namespace) -> Any:
         return echo(arguments.capacity)
     if arguments.name == "echo_mcp":
         return echo_mcp(arguments.capacity)
+    if arguments.name == "trouble":
+        sys.path.insert(0, str(Path(__file__).parent))
+        return importlib.import_module("trouble").app
     return upstream(arguments.name, arguments.capacity)
 
 
