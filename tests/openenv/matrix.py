@@ -29,8 +29,10 @@ SERVERS: dict[str, dict[str, object]] = {
     "coding": {"name": "coding"},
     "grid_world": {"name": "grid_world"},
     "connect4": {"name": "connect4"},
-    "mounted echo": {"name": "echo", "mounted": True},
-    "mounted echo_mcp": {"name": "echo_mcp", "mounted": True},
+    # Recordings count from a server's start, and fill it.
+    "recorded echo seed": {"name": "echo", "era": "seed", "http_session": "shared"},
+    "recorded coding seed": {"name": "coding", "era": "seed", "http_session": "shared"},
+    "recorded echo_mcp 8": {"name": "echo_mcp", "capacity": 8},
 }
 
 
@@ -48,9 +50,8 @@ def start(wanted: dict[str, object]) -> Served | Unavailable | Exception:
         return error
 
 
-def run(generation: str, venvs: Path, urls: dict[str, str]) -> None:
+def run(generation: str, command: list[str | Path], urls: dict[str, str]) -> None:
     """All clients of one generation; their lines go to our own output."""
-    command = [venvs / generation / "bin" / "python", HERE / "program.py", generation]
     try:
         ended = subprocess.run(
             command, input=json.dumps(urls).encode(), stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False
@@ -66,7 +67,7 @@ def run(generation: str, venvs: Path, urls: dict[str, str]) -> None:
 
 def main() -> None:
     """The whole matrix."""
-    venvs = Path(sys.argv[1])
+    venvs, *recordings = map(Path, sys.argv[1:])
     with ThreadPoolExecutor() as executor:
         started = dict(zip(SERVERS, executor.map(start, SERVERS.values())))
     try:
@@ -77,7 +78,8 @@ def main() -> None:
                 say("server", "-", f"starts: {name}", f"{type(served).__name__}: {served}")
         urls = {name: served.url for name, served in started.items() if isinstance(served, Served)}
         for generation in GENERATIONS:
-            run(generation, venvs, urls)
+            run(generation, [venvs / generation / "bin" / "python", HERE / "program.py", generation], urls)
+        run("recordings", [venvs / "0.10" / "bin" / "python", HERE / "recordings.py", *recordings], urls)
         for name, served in started.items():
             if isinstance(served, Served):
                 status = served.process.poll()

@@ -66,16 +66,14 @@ def later(generation: str) -> Iterator[Part]:
             (name("Connect4Env"), "ws", "connect4", games.connect4),
             (name("CodingEnv"), "ws", "coding", coding.run),
         ]
-        if generation == "0.10" and way == "auto":
-            # Its MCPToolClient has coroutines alone.
-            pass
-        elif generation == "0.10":
+        # This one's own methods are coroutines even where those of its base block by themselves.
+        if generation == "0.10" and way != "auto":
             parts += [
                 (name("MCPToolClient"), "mcp + ws", "echo_mcp", tools.by_session),
                 (name("MCPToolClient"), "mcp + ws mounted", "mounted echo_mcp", tools.by_session),
                 (name("MCPToolClient"), "mcp + ws", "echo_mcp 2", tools.released),
             ]
-        else:
+        elif generation != "0.10":
             parts += [(name("MCPToolClient"), "ws", "echo_mcp", tools.by_steps)]
         for client, transport, served, part in parts:
             yield client, transport, served, lambda report, url, part=part, flavour=flavour: part(report, url, flavour)

@@ -85,14 +85,20 @@ def upstream(name: str, capacity: int) -> Any:
 
 def app(arguments: argparse.Namespace) -> Any:
     if arguments.era == "seed":
-        if arguments.name != "echo":
-            sys.stderr.write(f"the seed's {arguments.name} is in no package\n")
+        if arguments.name != "echo" or arguments.http_session == "stateless":
+            sys.stderr.write("of the seed's era there is echo, and one session for all\n")
             raise SystemExit(UNAVAILABLE)
         return seed_echo()
+    if arguments.http_session == "shared":
+        sys.stderr.write("HTTP is stateless since 0.2\n")
+        raise SystemExit(UNAVAILABLE)
     if arguments.name == "echo":
         return echo(arguments.capacity)
     if arguments.name == "echo_mcp":
         return echo_mcp(arguments.capacity)
+    if arguments.name == "trouble":
+        sys.path.insert(0, str(Path(__file__).parent))
+        return importlib.import_module("trouble").app
     return upstream(arguments.name, arguments.capacity)
 
 
@@ -108,7 +114,6 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--era", choices=["seed", "today"], default="today")
-    # As the package does: the seed's server is shared, today's is stateless.
     parser.add_argument("--http-session", choices=["shared", "stateless"], default="stateless")
     parser.add_argument("--capacity", type=int, default=16)
     arguments = parser.parse_args()

@@ -1,0 +1,50 @@
+"""Where a recording shows what a server does otherwise on purpose: each with its reason."""
+
+from __future__ import annotations
+
+import os
+
+SANDBOX = "code runs as Python in a sandbox, not in an interpreter that forbids words"
+ENDLESS = "not played"
+"""An endless loop ends after a number of turns there, and by the step's time limit here: a test would wait for that."""
+OUTPUT = "the interpreter cuts what is printed at 50,000 characters in its own words"
+
+OURS: dict[str, dict[str, str]] = {
+    stem: {
+        "import os": SANDBOX,
+        "import  os  # short": SANDBOX,
+        "import subprocess": SANDBOX,
+        "import sys": SANDBOX,
+        "import numpy": SANDBOX,
+        "open('/etc/passwd').read()": SANDBOX,
+        "eval('1+1')": SANDBOX,
+        "exec('a=1')": SANDBOX,
+        "__import__('os')": SANDBOX,
+        "x = ().__class__.__bases__": SANDBOX,
+        "input('q')": SANDBOX,
+        # An unknown name is a NameError of Python's here, and an InterpreterError there.
+        "print(undef)": SANDBOX,
+        "final_answer(42)": SANDBOX,
+        "while True:\n    pass": ENDLESS,
+        "print('x'*60000)": OUTPUT,
+    }
+    for stem in ("http_seed_coding", "ws_0.10_coding")
+}
+
+SHORT = "the recording shows only the beginning of this code"
+OURS["http_seed_coding"] |= {
+    "#aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": SHORT,
+    "import time\nimport random\nimport re\nimport collections\nimport datetime": SHORT,
+}
+
+REFERENCE: dict[str, dict[str, str]] = {
+    "http_seed_echo": {
+        "step no action key": "0.1.1 takes the whole body for the action; the recorded commit before it did not",
+        "state": "so that was one step more",
+    },
+}
+
+
+def allowed(stem: str, name: str) -> str | None:
+    """Why this part of a recording is not compared in full, if it is not."""
+    return (REFERENCE if "OPENENV_REFERENCE" in os.environ else OURS).get(stem, {}).get(name)
