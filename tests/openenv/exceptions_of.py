@@ -31,6 +31,19 @@ OURS: dict[str, dict[str, str]] = {
     for stem in ("http_seed_coding", "ws_0.10_coding")
 }
 
+WORDS = "the text of a SyntaxError is CPython's own"
+LAST = "the value of the last expression is shown, not that of a last assignment"
+OURS["http_seed_coding"] |= {"print('Hello'": WORDS}
+OURS["ws_0.10_coding"] |= {"x = 'a'*200\n" + "y = 1\n" * 8: LAST}
+
+MORE = "what today's servers have is there beside what the first ones had"
+OURS["http_seed_echo"] = {
+    "schema": MORE,
+    "metadata": MORE,
+    "openapi": MORE,
+    "state": "a step that fails is none; there it was counted",
+}
+
 SHORT = "the recording shows only the beginning of this code"
 OURS["http_seed_coding"] |= {
     "#aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": SHORT,
@@ -47,4 +60,5 @@ REFERENCE: dict[str, dict[str, str]] = {
 
 def allowed(stem: str, name: str) -> str | None:
     """Why this part of a recording is not compared in full, if it is not."""
-    return (REFERENCE if "OPENENV_REFERENCE" in os.environ else OURS).get(stem, {}).get(name)
+    known = (REFERENCE if "OPENENV_REFERENCE" in os.environ else OURS).get(stem, {})
+    return known.get(name) or known.get(name[:60])

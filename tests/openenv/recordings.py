@@ -115,6 +115,9 @@ def replay_code(report: Report, file: Path, reset: Callable[[], Any], step: Call
         with report.check(one.code[:60]):
             code_is(file.stem, one, step(one.code))
     if "state" in after:
+        if allowed(file.stem, "x = ().__class__.__bases__") is not None:
+            # That one has changed x here, which it could not there.
+            step("x = 8")
         with report.check("reset keeps names"):
             same(reset(), after["reset"])
             same(step("print(x)"), after["after reset x"])

@@ -84,6 +84,12 @@ enum ActionKind {
 }
 
 #[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    message: &'static str,
+}
+
+#[derive(Serialize)]
 struct Observation<'a> {
     tool_name: &'a str,
     result: Value,
@@ -95,7 +101,7 @@ impl Rules for EchoMcp {
 
     fn reset(&mut self, _: &Reset, shown: &mut Observed) -> Result<(), Failed> {
         shown.show(&json!({}), Reward::Number(0.0), false)?;
-        shown.tell(&json!({"status": "ready", "message": "Echo environment ready!"}))
+        shown.tell(&Ready { status: "ready", message: "Echo environment ready!" })
     }
 
     fn step(&mut self, action: Action, shown: &mut Observed) -> Result<(), Failed> {

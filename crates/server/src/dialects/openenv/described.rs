@@ -99,6 +99,21 @@ fn description(served: &Served) -> Value {
         None,
         json!({"type": "array", "items": {"type": "string"}}),
     );
+    add(
+        "/{env_name}/splits",
+        "get",
+        "Splits of an environment's tasks",
+        None,
+        json!({"type": "array", "items": object()}),
+    );
+    for (path, summary) in [
+        ("/{env_name}/tasks", "Tasks of a split"),
+        ("/{env_name}/num_tasks", "How many there are"),
+        ("/{env_name}/task", "One of them"),
+        ("/{env_name}/task_range", "Some of them"),
+    ] {
+        add(path, "post", summary, Some(object()), object());
+    }
     let mut components = Map::from_iter(request::schemas().map(|(name, schema)| (name.to_owned(), schema)));
     components.insert("Action".to_owned(), schemas.action.clone());
     components.insert("Observation".to_owned(), schemas.observation.clone());

@@ -4,7 +4,7 @@ use hothouse_env::model::Wrong;
 use hothouse_env::{Era, Full, Observed, OpenError, StepError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::answer::{explained, with_traceback};
 use super::json_error::explain;
@@ -58,18 +58,20 @@ impl Error {
         Self::new("SESSION_ERROR", message)
     }
 
-    /// What is in `data`.
-    pub(super) fn data(&self) -> Value {
-        let mut data = Map::from_iter([
-            ("message".to_owned(), self.message.as_str().into()),
-            ("code".to_owned(), self.code.into()),
-        ]);
-        data.extend(self.more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-        Value::Object(data)
+    /// What is in `data`, as JSON: the message and the code first, as people read it.
+    pub(super) fn data(&self) -> String {
+        use std::fmt::Write as _;
+        let mut data = format!("{{\"message\":{},\"code\":\"{}\"", Value::from(&*self.message), self.code);
+        for (name, value) in &self.more {
+            // Writing to memory does not fail.
+            _ = write!(data, ",\"{name}\":{value}");
+        }
+        data.push('}');
+        data
     }
 
     pub(super) fn text(&self) -> String {
-        json!({"type": "error", "data": self.data()}).to_string()
+        format!("{{\"type\":\"error\",\"data\":{}}}", self.data())
     }
 }
 
