@@ -42,6 +42,15 @@ def test_a_wheel_works_in_a_clean_environment(binary: str, tmp_path: Path) -> No
     lines = "import hothouse\nwith hothouse.Sandbox.create() as sandbox:\n    print(sandbox.run('echo works').stdout)"
     variables = {"HOTHOUSE_BINARY": "", "PATH": f"{place}:{os.environ['PATH']}", "PYTHONPATH": ""}
     assert output(python, "-W", "error", "-c", lines, **variables) == "works\n\n"
+    # Nothing that is optional is there, and environments work all the same.
+    lines = (
+        "from hothouse.env import Environment, create_app\n"
+        "from hothouse.worker import zygote\n"
+        "class Bare(Environment):\n"
+        "    def step(self, action): return {'seen': action}\n"
+        "print(create_app(Bare, dict, dict).session().step(b'{\"a\": 1}').splitlines()[0].decode())"
+    )
+    assert output(python, "-W", "error", "-c", lines, **variables) == '{"seen":{"a":1}}\n'
     located = output(python, "-c", "import hothouse; print(hothouse.__version__, hothouse.__file__)", **variables)
     assert str(tmp_path / "venv") in located
     assert located.startswith("0.1.0 ")
