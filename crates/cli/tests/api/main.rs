@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod metrics;
 mod openenv;
+mod packages;
 mod pools;
 mod ports;
 mod pressure;

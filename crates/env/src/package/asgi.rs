@@ -1,6 +1,7 @@
 //! A package's own OpenEnv server, unmodified: a session here is a WebSocket to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -32,21 +34,92 @@ const LARGEST_DESCRIPTION: usize = 8 << 20;
 /// Time for a server to say so.
 const DESCRIBED: Duration = Duration::from_secs(60);
 
-/// The server of one package.
+/// The servers of one package: another one is started when those that run take no more sessions.
 #[derive(Debug)]
-struct Server(Arc<Home>);
+struct Servers(Mutex<Vec<Arc<Server>>>);
 
-/// One session at it.
+/// One of them, in a sandbox of its own.
+#[derive(Debug)]
+struct Server {
+    home: Home,
+    sessions: AtomicUsize,
+    /// Sessions that it had when it took no more.
+    most: AtomicUsize,
+}
+
+/// One session at a server.
 #[derive(Debug)]
 struct AsgiInstance {
     socket: WebSocketStream<DialStream>,
+    _seat: Seat,
+}
+
+/// Counts a session as long as it lives.
+#[derive(Debug)]
+struct Seat(Arc<Server>);
+
+impl Seat {
+    fn new(server: &Arc<Server>) -> Self {
+        server.sessions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a server takes no session.
+#[derive(Debug)]
+enum Refused {
+    /// It has as many as it wants.
+    Full,
+    Failed(OpenError),
+}
+
+impl Server {
+    fn new(home: Home) -> Self {
+        Self { home, sessions: AtomicUsize::new(0), most: AtomicUsize::new(usize::MAX) }
+    }
+
+    fn has_room(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) < self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Servers {
+    async fn open(&self) -> Result<AsgiInstance, OpenError> {
+        loop {
+            let all = self.0.lock().await.clone();
+            for server in all.iter().filter(|server| server.has_room()) {
+                match AsgiInstance::open(server).await {
+                    Ok(instance) => return Ok(instance),
+                    Err(Refused::Full) => {}
+                    Err(Refused::Failed(error)) => return Err(error),
+                }
+            }
+            let Some(first) = all.first() else { return Err(failed("no server of it was started")) };
+            let another = Arc::new(Server::new(first.home.another()));
+            match AsgiInstance::open(&another).await {
+                Ok(instance) => {
+                    self.0.lock().await.push(another);
+                    return Ok(instance);
+                }
+                Err(Refused::Full) => return Err(failed("its server takes no session at all")),
+                Err(Refused::Failed(error)) => return Err(error),
+            }
+        }
+    }
 }
 
 /// Starts the server and asks it what it is.
-pub(super) async fn environment(home: Arc<Home>) -> Result<Environment, OpenError> {
-    let schema = get(&home, "/schema").await?;
-    let metadata = get(&home, "/metadata").await.unwrap_or_default();
-    let tools = tools(&home).await;
+pub(super) async fn environment(home: Home) -> Result<Environment, OpenError> {
+    let server = Arc::new(Server::new(home));
+    let schema = get(&server.home, "/schema").await?;
+    let metadata = get(&server.home, "/metadata").await.unwrap_or_default();
+    let tools = tools(&server).await;
     let text = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
     let class = text("name").unwrap_or_else(|| "Environment".to_owned());
     let of = |name: &str| schema.get(name).cloned().unwrap_or_else(|| json!({"type": "object"}));
@@ -65,7 +138,7 @@ pub(super) async fn environment(home: Arc<Home>) -> Result<Environment, OpenErro
         },
         tools,
         turns: Turns::ItsOwn,
-        maker: Maker::Host(Arc::new(Server(home))),
+        maker: Maker::Host(Arc::new(Servers(Mutex::new(vec![server])))),
     })
 }
 
@@ -100,7 +173,7 @@ async fn get(home: &Home, path: &str) -> Result<Value, OpenError> {
 }
 
 /// Its tools; none where it has none, or is of a time before there were any.
-async fn tools(home: &Home) -> Option<Vec<Tool>> {
+async fn tools(server: &Arc<Server>) -> Option<Vec<Tool>> {
     #[derive(Deserialize)]
     struct Listed {
         name: String,
@@ -110,7 +183,7 @@ async fn tools(home: &Home) -> Option<Vec<Tool>> {
         #[serde(rename = "outputSchema", default)]
         output_schema: Value,
     }
-    let mut instance = AsgiInstance::open(home).await.ok()?;
+    let mut instance = AsgiInstance::open(server).await.ok()?;
     let result = instance.rpc("tools/list", &json!({})).await.ok()?;
     instance.say_goodbye().await;
     let listed: Vec<Listed> = serde_json::from_value(result.get("tools")?.clone()).ok()?;
@@ -123,10 +196,10 @@ async fn tools(home: &Home) -> Option<Vec<Tool>> {
     Some(listed.into_iter().map(tool).collect())
 }
 
-impl Host for Server {
+impl Host for Servers {
     fn open(&self, _era: Era, _limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
         Box::pin(async {
-            let instance = AsgiInstance::open(&self.0).await?;
+            let instance = Self::open(self).await?;
             Ok(Box::new(instance) as Box<dyn Instance>)
         })
     }
@@ -167,14 +240,30 @@ fn lost(why: impl std::fmt::Display) -> StepError {
 }
 
 impl AsgiInstance {
-    async fn open(home: &Home) -> Result<Self, OpenError> {
-        let stream = home.connect().await.map_err(failed)?;
+    async fn open(server: &Arc<Server>) -> Result<Self, Refused> {
+        let seat = Seat::new(server);
+        let stream = server.home.connect().await.map_err(|error| Refused::Failed(failed(error)))?;
         let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
         let config = config.read_buffer_size(16 << 10);
-        let opened = tokio_tungstenite::client_async_with_config("ws://localhost/ws", stream, Some(config));
-        let (socket, _) =
-            opened.await.map_err(|error| failed(format!("its server takes no session: {error}")))?;
-        Ok(Self { socket })
+        let opened =
+            tokio_tungstenite::client_async_with_config("ws://localhost/ws", stream, Some(config)).await;
+        let (socket, _) = opened
+            .map_err(|error| Refused::Failed(failed(format!("its server takes no session: {error}"))))?;
+        let mut instance = Self { socket, _seat: seat };
+        // A server that is full says so instead of answering; whatever else it answers, there is a session.
+        let answer = instance.ask(r#"{"type":"state"}"#.to_owned()).await;
+        let answer = answer.map_err(|error| Refused::Failed(failed(error)))?;
+        let told = parse(&answer).ok().filter(|answer| answer.kind == "error");
+        let told = told.and_then(|answer| serde_json::from_str::<Told>(answer.data.get()).ok());
+        match told {
+            Some(told) if told.code == "CAPACITY_REACHED" => {
+                let others = server.sessions.load(Ordering::Relaxed).saturating_sub(1);
+                server.most.store(others.max(1), Ordering::Relaxed);
+                Err(Refused::Full)
+            }
+            Some(told) if told.code == "FACTORY_ERROR" => Err(Refused::Failed(failed(told.message))),
+            Some(_) | None => Ok(instance),
+        }
     }
 
     /// Says something and hears the answer's kind and data.

@@ -65,6 +65,17 @@ impl Home {
         Self { fleet, spec, program, listens, running: Mutex::default() }
     }
 
+    /// Another one in which the same runs.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            fleet: self.fleet.clone(),
+            spec: self.spec.clone(),
+            program: self.program.clone(),
+            listens: self.listens.clone(),
+            running: Mutex::default(),
+        }
+    }
+
     /// A connection to what runs in it, which is started if it does not run.
     pub(super) async fn connect(&self) -> Result<DialStream, String> {
         let mut running = self.running.lock().await;

@@ -63,7 +63,7 @@ pub async fn environment(
             Ok(environment)
         }
         Runtime::Asgi => {
-            let home = Arc::new(Home::server(fleet.clone(), spec, target));
+            let home = Home::server(fleet.clone(), spec, target);
             let mut environment = asgi::environment(home).await?;
             rename(&mut environment, target);
             Ok(environment)
