@@ -173,6 +173,27 @@ class OneThread(Echo):
         return Heard(extra=self._table.execute("select 6 * 7").fetchone()[0])
 
 
+class OwnThread(OneThread):
+    """The same, but another one has another thread."""
+
+    REQUIRES_SINGLE_THREAD_EXECUTOR = False
+    REQUIRES_OWN_THREAD = True
+
+    def step(self, action: Say) -> Heard:  # type: ignore[override]
+        with Meeting.lock:
+            event = Meeting.words.setdefault(action.message, threading.Event())
+        if action.times == 0:
+            event.set()
+        elif action.message:
+            assert event.wait(40)
+        return Heard(extra=[self._table.execute("select 6 * 7").fetchone()[0], threading.active_count()])
+
+    def close(self) -> None:
+        # Fails in any other thread.
+        self._table.close()
+        Guarded.close(self)  # type: ignore[arg-type]
+
+
 class Lambda(Echo):
     """Cannot be pickled without more."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Callable
 
 import pytest
@@ -117,6 +118,36 @@ def test_some_environments_have_one_thread_only(peer_of: PeerOf) -> None:
     assert [peer.answer(number).kind for number in numbers] == [Said.INVALID] * 9, "an action is needed"
     numbers = [peer.send(session, Asked.STEP, say("x")) for session in (1, 2, 3) for _ in range(3)]
     assert [peer.answer(number).seen["extra"] for number in numbers] == [42] * 9
+
+
+def test_some_environments_have_a_thread_for_each_session(start: Callable[..., Worker], tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    peer = start(f"{ENVIRONMENTS}:OwnThread", CLOSED=str(closed)).peer()
+    peer.opened(1, 2, 3)
+    for turn in range(3):
+        waiting = [peer.send(session, Asked.STEP, say(f"word {turn}")) for session in (1, 2)]
+        assert peer.ask(3, Asked.STEP, {"message": f"word {turn}", "times": 0}).seen["extra"][0] == 42
+        assert [peer.answer(number).seen["extra"][0] for number in waiting] == [42, 42]
+    # The one that leads, and one for each session.
+    assert peer.ask(1, Asked.STEP, {"message": "", "times": 0}).seen["extra"][1] == 4
+    numbers = [peer.send(2, kind) for kind in (Asked.CLOSE, Asked.OPEN, Asked.STATE)]
+    assert [peer.answer(number).kind for number in numbers] == [Said.DONE] * 3
+    assert peer.ask(9, Asked.STATE).value["type"] == "SessionUnknown"
+    assert peer.ask(3, Asked.CLOSE).kind is Said.DONE
+    until("the end of a thread", lambda: peer.ask(1, Asked.STEP, {"message": "", "times": 0}).seen["extra"][1] == 3)
+    peer.close()
+    until("the end of all sessions", lambda: closed.read_text().count("\n") == 4)
+
+
+def test_thousands_of_sessions_come_and_go(peer_of: PeerOf) -> None:
+    peer = peer_of("Echo")
+    peer.opened(*range(1500))
+    for session in range(0, 1500, 2):
+        peer.send(session, Asked.CLOSE)
+    peer.opened(*range(5000, 7500))
+    for session in (1, 1023, 1499, 5000, 6023, 7499):
+        assert peer.ask(session, Asked.STEP, say("x")).seen["message"] == "x"
+    assert peer.ask(2, Asked.STATE).value["type"] == "SessionUnknown"
 
 
 def test_a_step_that_waits_does_not_keep_the_process(start: Callable[..., Worker]) -> None:

@@ -54,6 +54,7 @@ class App:
     ) -> None:
         self.shared = None if callable(env) and not isinstance(env, Environment) else env
         self._factory: Callable[[], Any] = env if self.shared is None else lambda: env
+        self._tried_cls: Optional[type] = None
         self.env_name = env_name
         self._observation_cls = observation_cls
         self._reset_observation_cls = reset_observation_cls
@@ -77,7 +78,9 @@ class App:
         return EnvSession(self, self.make())
 
     def known_cls(self) -> Optional[type]:
-        """The class of the instances, as far as it can be told without making one."""
+        """The class of the instances, as far as it can be told without making one, or one was made."""
+        if self._tried_cls is not None:
+            return self._tried_cls
         if self.shared is not None:
             return type(self.shared)
         factory: Any = self._factory
@@ -100,7 +103,8 @@ class App:
             return declared
         trial = self.session()
         trial.close()
-        return type(trial.env)
+        self._tried_cls = type(trial.env)
+        return self._tried_cls
 
     @staticmethod
     def is_async(name: str, cls: type) -> bool:

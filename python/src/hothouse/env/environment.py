@@ -40,6 +40,9 @@ class Environment(Generic[ActT, ObsT, StateT]):
     REQUIRES_SINGLE_THREAD_EXECUTOR: bool = False
     """True when all instances of a process have to be called by the same thread, always."""
 
+    REQUIRES_OWN_THREAD: bool = False
+    """True when each instance has to be called by the thread that made it, as when it holds a connection of sqlite3."""
+
     # For those who do not call the initializer.
     transform: Optional[Transform[Any]] = None
     rubric: Optional[Rubric] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from queue import SimpleQueue
 from typing import Any, Callable, Optional
 
 from ..env.app import App
@@ -25,7 +26,7 @@ class SessionUnknown(LookupError):
 class Seat:
     """The place of one session on a connection: the session, and whose turn it is."""
 
-    __slots__ = ("busy", "calm", "session", "slow", "waiting")
+    __slots__ = ("busy", "calm", "lane", "session", "slow", "waiting")
 
     def __init__(self) -> None:
         self.session: Optional[EnvSession] = None
@@ -37,6 +38,13 @@ class Seat:
         """How many more of its requests are to have a thread of their own, since it was found to wait for something."""
         self.calm = 0
         """How many of its requests were answered at once, in a row."""
+        self.lane: Optional[SimpleQueue[Optional[Request]]] = None
+        """To the session's own thread, where its environment needs that."""
+
+    @property
+    def is_left(self) -> bool:
+        """True when nobody sits here any more."""
+        return self.session is None and self.lane is None and not self.busy
 
 
 def answer(request: int, kind: int, body: bytes) -> bytes:

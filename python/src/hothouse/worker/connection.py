@@ -8,6 +8,7 @@ session, get a thread of their own at once. Coroutines run on one event loop.
 
 from __future__ import annotations
 
+import enum
 import functools
 import socket
 import sys
@@ -15,6 +16,7 @@ import threading
 import time
 import traceback
 from collections import deque
+from queue import SimpleQueue
 from typing import Callable, NoReturn, Optional
 
 from ..env.app import App
@@ -39,6 +41,21 @@ GRACE_S = 2.0
 SWEPT_AT = 1024
 
 
+class Calling(enum.Enum):
+    """Which threads may call an instance."""
+
+    ANY_THREAD = "any"
+    ONE_THREAD = "one for all instances"
+    OWN_THREAD = "one for each instance"
+
+
+def calling_of(cls: Optional[type]) -> Calling:
+    """What a class says of that."""
+    if getattr(cls, "REQUIRES_SINGLE_THREAD_EXECUTOR", False):
+        return Calling.ONE_THREAD
+    return Calling.OWN_THREAD if getattr(cls, "REQUIRES_OWN_THREAD", False) else Calling.ANY_THREAD
+
+
 class Connection:
     """Serves the sessions of one connection until it is closed."""
 
@@ -57,9 +74,8 @@ class Connection:
         """Of `busy` and `waiting` of the seats, wherever another thread than the leading one may change them."""
         self._threads = Threads()
         self._later = Later(self._answers, self._next_for_loop, self.flush)
-        self._watch: Optional[Watch] = None
-        if not getattr(app.known_cls(), "REQUIRES_SINGLE_THREAD_EXECUTOR", False):
-            self._watch = Watch(self._pass_on, self._threads.has_room)
+        self._kind = calling_of(app.known_cls())
+        self._watch = Watch(self._pass_on, self._threads.has_room) if self._kind is Calling.ANY_THREAD else None
         self._alert_until = 0.0
         self._storm = False
         self._passes: deque[float] = deque(maxlen=STORM_PASSES)
@@ -71,10 +87,18 @@ class Connection:
         """Serves until the other side closes the connection, and leaves."""
         if self._watch is not None:
             self._watch.start()
-        self._lead()
+        self._led()
         # Others lead by now; whoever comes to the end ends all.
         while True:
             threading.Event().wait()
+
+    def _led(self) -> None:
+        try:
+            self._lead()
+        except BaseException:  # noqa: BLE001
+            # No author's error comes this far. Without a thread that leads nothing would ever be answered.
+            traceback.print_exc()
+            self._leave()
 
     def _lead(self) -> None:
         """Reads and answers, until the connection ends or the lead is passed on."""
@@ -111,8 +135,11 @@ class Connection:
         if seat is None:
             seat = Seat()
             if request[0] in OPENING:
-                self._seats[request[2]] = seat
                 self._sweep()
+                self._seats[request[2]] = seat
+        if self._kind is Calling.OWN_THREAD and request[2] in self._seats:
+            self._give(seat, request)
+            return True
         if seat.busy:
             with self._lock:
                 if seat.busy:
@@ -162,7 +189,32 @@ class Connection:
             self._passes.append(now)
             self._storm = len(self._passes) == STORM_PASSES and now - self._passes[0] < STORM_S
             self._alert_until = now + ALERT_S
-        self._threads.run(self._lead)
+        self._threads.run(self._led)
+
+    def _give(self, seat: Seat, request: Optional[Request]) -> None:
+        """Gives a request to the session's own thread, which is there as long as the session is; None closes it."""
+        with self._lock:
+            if seat.lane is None:
+                seat.lane = SimpleQueue()
+                lane = functools.partial(self._run_lane, seat, seat.lane)
+                threading.Thread(target=lane, name="hothouse-session", daemon=True).start()
+            seat.lane.put(request)
+
+    def _run_lane(self, seat: Seat, lane: SimpleQueue[Optional[Request]]) -> None:
+        while True:
+            request = lane.get()
+            if request is None:
+                _closed(seat)
+                self._left.release()
+                return
+            self._out.append(self._answers.answered(seat, request))
+            self.flush()
+            if seat.session is None:
+                with self._lock:
+                    # Nothing has come meanwhile, such as that it is to be opened again.
+                    if lane.empty():
+                        seat.lane = None
+                        return
 
     def _answer_apart(self, seat: Seat, request: Request) -> None:
         """Answers a request that may wait for something, in a thread of its own, and what has come for its session."""
@@ -228,27 +280,31 @@ class Connection:
 
     def _sweep(self) -> None:
         """Forgets sessions that were closed, now and then. Only the thread that leads may."""
-        if len(self._seats) % SWEPT_AT == 0:
-            for number in [number for number, seat in self._seats.items() if seat.session is None and not seat.busy]:
+        if len(self._seats) % SWEPT_AT == SWEPT_AT - 1:
+            for number in [number for number, seat in self._seats.items() if seat.is_left]:
                 del self._seats[number]
 
     def _end(self) -> None:
         """Closes all sessions; those with a request at hand when it is answered, if that is soon."""
+        # An end that does not come by itself, as when an author's close() never returns.
+        end = threading.Timer(GRACE_S, self._leave)
+        end.daemon = True
+        end.start()
         with self._lock:
             self._over = True
+            lanes = [seat for seat in self._seats.values() if seat.lane is not None]
             busy = [seat for seat in self._seats.values() if seat.busy]
-            idle = [seat for seat in self._seats.values() if not seat.busy]
-        closer = threading.Thread(target=self._close_all, args=(idle,), daemon=True)
-        closer.start()
-        deadline = time.monotonic() + GRACE_S
-        for _ in busy:
-            self._left.acquire(timeout=max(deadline - time.monotonic(), 0.0))
-        closer.join(max(deadline - time.monotonic(), 0.0))
+            idle = [seat for seat in self._seats.values() if not seat.busy and seat.lane is None]
+        for seat in lanes:
+            self._give(seat, None)
+        for seat in idle:
+            _closed(seat)
+        for _ in (*lanes, *busy):
+            self._left.acquire()
+        self._close_shared()
         self._leave()
 
-    def _close_all(self, seats: list[Seat]) -> None:
-        for seat in seats:
-            _closed(seat)
+    def _close_shared(self) -> None:
         shared = self._app.shared
         close = getattr(shared, "close", None)
         if close is not None:
