@@ -50,10 +50,18 @@ def test_a_template_is_made_from_what_a_sandbox_is_made_from_and_more() -> None:
 
 
 def test_every_operation_of_the_description_is_used() -> None:
-    """By the words of its path; a terminal needs a WebSocket, which the SDK has none of."""
+    """By the words of its path; a terminal needs a WebSocket, which the SDK has none of, and
+    what listens on a port has clients of its own kind."""
     description = json.loads((Path(__file__).parents[2] / "api" / "openapi.json").read_text("utf-8"))
     source = "\n".join(path.read_text("utf-8") for path in Path(hothouse.__file__).parent.glob("_async/*.py"))
-    not_used = {"/", "/metrics", "/openapi.json", "/readyz", "/v1/sandboxes/{sandbox_id}/terminal"}
+    not_used = {
+        "/",
+        "/metrics",
+        "/openapi.json",
+        "/readyz",
+        "/v1/sandboxes/{sandbox_id}/terminal",
+        "/v1/sandboxes/{sandbox_id}/ports/{port}/{path}",
+    }
     for path in description["paths"]:
         last = [word for word in path.split("/") if word and not word.startswith("{")]
         assert path in not_used or f"/{last[-1]}" in source, path

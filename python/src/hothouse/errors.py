@@ -337,6 +337,18 @@ class NoSpace(ServerError):
     code = "no_space"
 
 
+class NotListening(ServerError):
+    """Nothing listens in the sandbox where the request leads, or it takes no connections."""
+
+    code = "not_listening"
+
+
+class ConnectionBroken(ServerError):
+    """What listens in the sandbox broke the connection off, or answered with something that is no answer."""
+
+    code = "connection_broken"
+
+
 class PatchRejected(RequestError):
     """The patch does not fit the files; nothing was changed."""
 

@@ -354,6 +354,14 @@ async fn a_users_images_are_those_of_the_store() -> Result<()> {
         let problem = create(&user, image).await?.problem(403, "forbidden")?;
         ensure!(problem["field"] == "image", "{problem}");
     }
+    let above = json!({"layers": ["dir:/srv"]});
+    for (path, body) in
+        [("/v1/sandboxes", above.clone()), ("/v1/groups", json!({"count": 1, "sandbox": above}))]
+    {
+        let problem = user.post(&server, path, &body).await?.problem(403, "forbidden")?;
+        ensure!(problem["field"] == "layers", "{problem}");
+    }
+    admin.post(&server, "/v1/sandboxes", &above).await?.expect(201)?;
     create(&user, "docker://127.0.0.1:9/x").await?.problem(404, "image_not_found")?;
     create(&admin, "docker://127.0.0.1:9/x").await?.problem(502, "image_unavailable")?;
     server.stop().await

@@ -392,3 +392,42 @@ async fn what_was_changed_is_listed_and_carried_away() -> Result<()> {
     ensure!(count >= 5, "the snapshot's own layer: {count}");
     server.stop().await
 }
+
+#[tokio::test]
+async fn layers_of_a_template_are_in_all_that_is_made_of_it() -> Result<()> {
+    let layer = tempfile::tempdir()?;
+    std::fs::create_dir_all(layer.path().join("opt/env"))?;
+    std::fs::write(layer.path().join("opt/env/main.py"), "print('from the layer')\n")?;
+    let layers = json!([format!("dir:{}", layer.path().display())]);
+    let server = Server::start().await?;
+    let run = async |sandbox: &str| text(&server, sandbox, "python3 /opt/env/main.py").await;
+    let template = json!({"layers": layers, "setup": ["echo prepared > /opt/env/state"]});
+    send(server.request(Method::PUT, "/v1/templates/env").json(&template)).await?.expect(200)?;
+    server
+        .post("/v1/pools", &json!({"name": "envs", "template": "env", "min": 1, "max": 2}))
+        .await?
+        .expect(201)?;
+    let claimed = server.post("/v1/pools/envs/claim", &json!({})).await?.expect(201)?.json()?;
+    let claimed = format!("/v1/sandboxes/{}", claimed["id"].as_str().context("id")?);
+    ensure!(run(&claimed).await? == "from the layer\n");
+    server.shell(&claimed, "echo mine > /opt/env/mine").await?;
+    let fork = server.post(&format!("{claimed}/fork"), &json!({})).await?.expect(201)?.json()?;
+    ensure!(fork["spec"]["layers"] == layers, "{fork}");
+    let fork = format!("/v1/sandboxes/{}", fork["id"].as_str().context("id")?);
+    ensure!(run(&fork).await? == "from the layer\n");
+    assert_eq!(text(&server, &fork, "cat /opt/env/state /opt/env/mine").await?, "prepared\nmine\n");
+    let diff = server.get(&format!("{claimed}/diff?path=/opt")).await?.expect(200)?.json()?;
+    ensure!(diff["changes"] == json!([{"path": "/opt/env/mine", "change": "added", "size": 5}]), "{diff}");
+    let taken =
+        server.post(&format!("{claimed}/snapshot"), &json!({"id": "s"})).await?.expect(201)?.json()?;
+    ensure!(taken["image"] == "host" && taken["image_layers"] == layers, "{taken}");
+
+    // A server that is killed is followed by one that knows.
+    let server = server.killed_and_started_again().await?;
+    let info = server.get(&claimed).await?.expect(200)?.json()?;
+    ensure!(info["spec"]["layers"] == layers, "{info}");
+    server.post(&format!("{claimed}/restore"), &json!({})).await?.expect(200)?;
+    let gone = text(&server, &claimed, "python3 /opt/env/main.py; ls /opt/env").await?;
+    ensure!(gone == "from the layer\nmain.py\nstate\n", "{gone}");
+    server.stop().await
+}

@@ -28,8 +28,8 @@ class Resources:
 class SandboxSpec:
     """What a sandbox or a template is made from. The values of a sandbox's `env` and `secrets` are shown as `***`.
 
-    `needs` is what it takes of the node beside its resources; `setup` is a template's: lines that have run before a
-    sandbox of it is ready.
+    `layers` are directories of the node that lie above its image. `needs` is what it takes of the node beside its
+    resources; `setup` is a template's: lines that have run before a sandbox of it is ready.
     """
 
     image: str
@@ -44,6 +44,7 @@ class SandboxSpec:
     setup: list[str]
     pull: str
     user: Optional[str]
+    layers: list[str]
 
 
 @dataclass(**SLOTS)
@@ -145,6 +146,7 @@ def spec_of(body: Mapping[str, Any]) -> SandboxSpec:
         body.get("setup", []),
         body.get("pull", "missing"),
         body.get("user"),
+        body.get("layers", []),
     )
 
 

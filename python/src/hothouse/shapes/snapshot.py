@@ -15,9 +15,9 @@ Difference = Literal["added", "modified", "deleted"]
 class SnapshotInfo:
     """A snapshot: `snapshot:ID` is the image that it is.
 
-    `image` is what it changes, by `bytes` and `entries`; `holds` is what it holds: `files`. `template` is the template
-    whose setup has left it. `sandboxes` is how many are made of it: it cannot be deleted while there are any.
-    `created_at` is RFC 3339 in UTC.
+    `image` is what it changes, by `bytes` and `entries`, with directories of the node above it (`image_layers`);
+    `holds` is what it holds: `files`. `template` is the template whose setup has left it. `sandboxes` is how many are
+    made of it: it cannot be deleted while there are any. `created_at` is RFC 3339 in UTC.
     """
 
     id: str
@@ -31,6 +31,7 @@ class SnapshotInfo:
     tenant: Optional[str]
     template: Optional[str]
     sandboxes: int
+    image_layers: list[str]
 
 
 @dataclass(**SLOTS)
@@ -64,6 +65,7 @@ def snapshot_of(body: Mapping[str, Any]) -> SnapshotInfo:
         body.get("tenant"),
         body.get("template"),
         body.get("sandboxes", 0),
+        body.get("image_layers", []),
     )
 
 
