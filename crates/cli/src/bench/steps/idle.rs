@@ -30,7 +30,7 @@ pub(super) fn raise_descriptors() -> usize {
 /// # Errors
 /// When the server refuses a session or its memory cannot be read.
 pub(super) fn run(report: &mut Report, plan: &Plan, wanted: usize, descriptors: usize) -> anyhow::Result<()> {
-    if plan.there.is_some() {
+    if !plan.is_own() {
         bail!("the case `idle` needs a server of its own; leave out --url");
     }
     let sessions = wanted.min(descriptors.saturating_sub(OTHERS));

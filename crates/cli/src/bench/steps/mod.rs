@@ -54,9 +54,8 @@ pub(crate) struct StepsArgs {
     /// For `steps`: the action of each step, as JSON, where the environment is another one
     #[arg(long, value_name = "JSON")]
     action: Option<String>,
-    /// For `steps`: sessions at once
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 16, 100, 1000],
-          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// For `steps`: sessions at once [default: 1,16,100,1000; over HTTP 1,16]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
     sessions: Vec<u32>,
     /// For `steps`: how long each contender is measured in each round
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -220,21 +219,24 @@ impl Plan {
         self.cases.contains(&case)
     }
 
+    /// Whether it is this program's server, whose figures are promised.
+    fn is_own(&self) -> bool {
+        self.there.is_none()
+    }
+
     /// What all servers are compared in.
     fn operations(&self) -> Vec<Operation> {
         let mut all = Vec::new();
         for case in &self.cases {
             match case {
                 Case::Websocket => {
-                    all.extend(self.sessions.iter().map(|n| Operation::Step(Transport::WebSocket, *n)));
+                    let sessions = self.sessions_or(&[1, 16, 100, MANY]);
+                    all.extend(sessions.iter().map(|n| Operation::Step(Transport::WebSocket, *n)));
                 }
-                // More connections than these are a matter of WebSockets.
-                Case::Http => all.extend(
-                    self.sessions
-                        .iter()
-                        .filter(|n| **n <= PLACES)
-                        .map(|n| Operation::Step(Transport::Http, *n)),
-                ),
+                Case::Http => {
+                    let sessions = self.sessions_or(&[1, 16]);
+                    all.extend(sessions.iter().map(|n| Operation::Step(Transport::Http, *n)));
+                }
                 Case::Open => all.push(Operation::Open(MANY)),
                 Case::Churn => all.push(Operation::Churn(PLACES)),
                 Case::Client => all.extend([1, PLACES].map(Operation::Client)),
@@ -242,6 +244,10 @@ impl Plan {
             }
         }
         all
+    }
+
+    fn sessions_or<'a>(&'a self, otherwise: &'a [usize]) -> &'a [usize] {
+        if self.sessions.is_empty() { otherwise } else { &self.sessions }
     }
 
     fn load(&self, target: Target) -> Load {

@@ -67,6 +67,7 @@ pub(super) enum Operation {
 #[derive(Debug, Default)]
 struct Entry {
     series: Series,
+    openings: Series,
     server_cpu: Option<Duration>,
     load_cpu: Duration,
     elapsed: Duration,
@@ -126,7 +127,7 @@ pub(super) fn measure(report: &mut Report, sides: &[Side], plan: &Plan, rounds: 
                 entry.add(figures);
             }
         }
-        add(report, operation, &sides, &entries);
+        add(report, plan, operation, &sides, &entries);
     }
     Ok(())
 }
@@ -159,7 +160,7 @@ fn once(operation: Operation, side: &Side, plan: &Plan) -> anyhow::Result<Figure
 
 impl Entry {
     fn add(&mut self, figures: Figures) {
-        let Figures { steps, server_cpu, load_cpu, .. } = figures;
+        let Figures { opening, steps, server_cpu, load_cpu } = figures;
         self.elapsed += steps.elapsed;
         self.load_cpu += load_cpu;
         self.server_cpu = match (self.server_cpu, server_cpu) {
@@ -167,6 +168,19 @@ impl Entry {
             (sum, more) => sum.or(more),
         };
         self.series.push(steps);
+        self.openings.push(opening);
+    }
+
+    fn note(&self, operation: Operation, ratio: Option<Ratio>) -> String {
+        let seconds = |series: &Series| series.median_elapsed().as_secs_f64();
+        let mut said: Vec<String> =
+            ratio.iter().map(|ratio| format!("rate {ratio} × the reference")).collect();
+        match operation {
+            Operation::Open(_) => said.push(format!("all open after {:.3} s", seconds(&self.series))),
+            Operation::Step(..) => said.push(format!("opened in {:.3} s", seconds(&self.openings))),
+            Operation::Churn(_) | Operation::Client(_) => {}
+        }
+        said.join("; ")
     }
 
     fn cost(&self, ratio: Option<Ratio>, promised: Option<f64>) -> Cost {
@@ -182,10 +196,10 @@ impl Entry {
     }
 }
 
-fn add(report: &mut Report, operation: Operation, sides: &[&Side], entries: &[Entry]) {
+fn add(report: &mut Report, plan: &Plan, operation: Operation, sides: &[&Side], entries: &[Entry]) {
     let reference = sides.iter().position(|side| side.role == Role::Peer).map(|at| &entries[at]);
     for (side, entry) in sides.iter().zip(entries) {
-        let own = side.role == Role::Hothouse;
+        let own = side.role == Role::Hothouse && plan.is_own();
         let ratio = reference
             .filter(|_| side.role != Role::Peer)
             .and_then(|base| entry.series.rate_over(&base.series));
@@ -193,11 +207,7 @@ fn add(report: &mut Report, operation: Operation, sides: &[&Side], entries: &[En
         let name = format!("{}: {}", operation.name(), side.name);
         let mut row = Row::of(&name, side.role, operation.at_once(), &entry.series);
         row.cost = Some(entry.cost(ratio, promised));
-        if let Operation::Open(_) = operation {
-            row.note = format!("all open after {:.3} s", entry.series.median_elapsed().as_secs_f64());
-        } else if let Some(ratio) = ratio {
-            row.note = format!("rate {ratio} × the reference");
-        }
+        row.note = entry.note(operation, ratio);
         if own {
             promises(report, operation, entry, ratio);
         }
@@ -232,7 +242,7 @@ fn promises(report: &mut Report, operation: Operation, entry: &Entry, ratio: Opt
 /// # Errors
 /// When the server fails, or answers wrongly.
 pub(super) fn batch(report: &mut Report, plan: &Plan, rounds: usize) -> anyhow::Result<()> {
-    if plan.there.is_some() {
+    if !plan.is_own() {
         bail!("the case `batch` needs a server of grid_world of its own; leave out --url");
     }
     let server = Server::hothouse("grid_world", &plan.placement)?;

@@ -33,6 +33,8 @@ pub(super) struct Server {
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long one that was told to end may take, before it is killed.
 const ENDS_WITHIN_S: i64 = 10;
+/// More sessions than any case opens; the reference has as many.
+const CAPACITY: &str = "100000";
 const APP: &str = include_str!("reference_app.py");
 
 impl Server {
@@ -45,7 +47,7 @@ impl Server {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command
-            .args(["env", "serve", environment, "--port", "0"])
+            .args(["env", "serve", environment, "--host", "127.0.0.1", "--port", "0", "--capacity", CAPACITY])
             .env("HOTHOUSE_HOME", directory.path().join("home"))
             .env_remove("HOTHOUSE_SERVER")
             .env("RUST_LOG", "warn")
