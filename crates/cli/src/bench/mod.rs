@@ -108,6 +108,9 @@ pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
     if args.bench == Bench::Score && args.tasks.is_none() {
         return Err(Failure::usage("--tasks", "is not there; name a file of tasks in HumanEval's shape"));
     }
+    if matches!(args.bench, Bench::Steps | Bench::All) {
+        args.steps.plan().map_err(|wrong| Failure::usage(wrong.flag, wrong.reason))?;
+    }
     // A thread of its own: the measuring client has its own small runtime.
     let done = tokio::task::spawn_blocking(move || measure_all(&args)).await;
     match done {

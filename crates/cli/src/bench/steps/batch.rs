@@ -197,7 +197,36 @@ fn short(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hothouse_env::Catalogue;
+    use hothouse_server::dialects::openenv::{Openenv, Settings};
+    use hothouse_server::{EnvServer, EnvServerOptions, ServerLimits};
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+
+    #[test]
+    fn a_server_of_our_own_steps_a_batch_and_begins_what_is_over_anew() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let environment = Catalogue::with_builtins().find("grid_world").unwrap();
+        let openenv = Openenv::only(environment, Settings::default());
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let options = EnvServerOptions { listen, insecure: false, limits: ServerLimits::default() };
+        let server = runtime.block_on(EnvServer::bind(openenv, options)).unwrap();
+        let target = Target::at(server.local_addr());
+        let shutdown = CancellationToken::new();
+        let _cancelled = shutdown.clone().drop_guard();
+        let serving = runtime.handle().spawn(server.serve(shutdown));
+
+        let mut batch = Batch::open(&target, 20).unwrap();
+        let done = batch.step(Duration::from_millis(200)).unwrap();
+        // Eight steps lead to the goal, and an action of none from there.
+        let messages = done.tally.latencies.len();
+        assert_eq!(done.steps + done.resets, messages * 20);
+        assert_eq!(done.resets, messages / 9 * 20);
+        drop(batch);
+        serving.abort();
+    }
 
     #[test]
     fn each_session_is_told_whether_its_episode_is_over() {

@@ -153,7 +153,7 @@ fn once(operation: Operation, side: &Side, plan: &Plan) -> anyhow::Result<Figure
             client::step(python, &load.target, &load.placement, sessions, plan.time)?
         }
     };
-    let server_cpu = watch.cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
+    let server_cpu = watch.cpu_since(before);
     let load_cpu = tally.cpu;
     Ok(Figures { opening: Round::default(), steps: tally.round(), server_cpu, load_cpu })
 }
@@ -250,9 +250,8 @@ pub(super) fn batch(report: &mut Report, plan: &Plan, rounds: usize) -> anyhow::
     let mut all = Entry::default();
     let (mut rates, mut resets) = (Vec::new(), 0);
     for _ in 0..rounds {
-        let before = server.watch().cpu();
-        let Batched { tally, steps, resets: more } = one_batch(plan, &target).context("hothouse: batches")?;
-        let server_cpu = server.watch().cpu().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let (Batched { tally, steps, resets: more }, server_cpu) =
+            one_batch(plan, &target, server.watch()).context("hothouse: batches")?;
         rates.push(count(steps) / tally.elapsed.as_secs_f64());
         resets += more;
         let load_cpu = tally.cpu;
@@ -274,13 +273,15 @@ pub(super) fn batch(report: &mut Report, plan: &Plan, rounds: usize) -> anyhow::
 /// Millions of steps a second.
 const BATCHED: f64 = 1.0;
 
-fn one_batch(plan: &Plan, target: &Target) -> anyhow::Result<Batched> {
+fn one_batch(plan: &Plan, target: &Target, watch: Watch) -> anyhow::Result<(Batched, Option<Duration>)> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             plan.placement.keep_load(0)?;
             let mut batch = Batch::open(target, MANY)?;
             batch.step(plan.time / 10)?;
-            batch.step(plan.time)
+            let before = watch.cpu();
+            let batched = batch.step(plan.time)?;
+            Ok((batched, watch.cpu_since(before)))
         });
         match worker.join() {
             Ok(done) => done,

@@ -161,12 +161,13 @@ fn logged(directory: &TempDir) -> String {
 ///
 /// # Errors
 /// When it is not there.
-pub(super) fn interpreter(named: &Path) -> anyhow::Result<PathBuf> {
-    let python = match named.to_str() {
-        Some(name) if !name.contains('/') => find(name),
-        _ => std::path::absolute(named).ok().filter(|path| path.is_file()),
+pub(super) fn interpreter(named: &str) -> anyhow::Result<PathBuf> {
+    let python = if named.contains('/') {
+        std::path::absolute(named).ok().filter(|path| path.is_file())
+    } else {
+        find(named)
     };
-    python.with_context(|| format!("--reference-python: there is no {}", named.display()))
+    python.context("there is no such program")
 }
 
 /// What the reference is made of, for the reader.

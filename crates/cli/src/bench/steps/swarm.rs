@@ -212,6 +212,25 @@ mod tests {
     }
 
     #[test]
+    fn an_episode_that_is_done_is_begun_anew_and_only_steps_are_counted() {
+        let floor = floor(|text, answer| {
+            answer.extend_from_slice(br#"{"observation":{},"reward":1,"done":"#);
+            answer.extend_from_slice(if text.is_empty() { b"false}" } else { b"true}" });
+        });
+        let mut load = load(&floor, Transport::WebSocket, 1);
+        load.action = Action::parse(r#"{"message":"end"}"#).unwrap();
+        let (mut swarm, _) = Swarm::open(&load, 3, 3).unwrap();
+        let steps = swarm.step(Duration::from_millis(100)).unwrap().latencies.len();
+        swarm.close().unwrap();
+        let (mut swarm, _) = Swarm::open(&load, 3, 3).unwrap();
+        assert!(steps > 3, "{steps}");
+        // Once more on sessions of which some stand between two episodes.
+        swarm.step(Duration::from_millis(10)).unwrap();
+        swarm.step(Duration::from_millis(10)).unwrap();
+        swarm.close().unwrap();
+    }
+
+    #[test]
     fn a_server_that_is_not_there_is_said() {
         let gone = floor(echo);
         let load = load(&gone, Transport::WebSocket, 1);

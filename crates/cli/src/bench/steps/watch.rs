@@ -31,6 +31,11 @@ impl Watch {
         }
     }
 
+    /// Processor time since it was this.
+    pub(super) fn cpu_since(self, before: Option<Duration>) -> Option<Duration> {
+        self.cpu().zip(before).map(|(after, before)| after.saturating_sub(before))
+    }
+
     /// Proportional share of memory now, in bytes.
     pub(super) fn memory(self) -> Option<u64> {
         match self {
