@@ -39,10 +39,12 @@ beds: ## the limits again on a pure cgroup v2 machine, under emulation (fetches 
 	$(CARGO) build --locked -p hothouse-cli
 	tests/beds/cgroup2 $(TARGET)/debug/hothouse
 
-bench: build ## every bench, with floor and installed peers; JSON in target/bench/; TASKS=FILE for that of score
+bench: build ## every bench, with floor and installed peers; JSON in target/bench/; TASKS=FILE for that of score, OPENENV=PYTHON for the peer of steps
 	mkdir -p $(TARGET)/bench
 	set -e; for name in create claim exec session context dial fork image adopt growth density; do \
 	  $(TARGET)/release/hothouse bench $$name --json $(TARGET)/bench/$$name.json; done
+	$(TARGET)/release/hothouse bench steps $(if $(OPENENV),--reference-python $(OPENENV) --python-client) \
+	  --json $(TARGET)/bench/steps.json
 	@if [ -z "$(TASKS)" ]; then echo "bench score: not run; name tasks in HumanEval's shape: make bench TASKS=FILE"; else \
 	  $(TARGET)/release/hothouse bench score --tasks $(TASKS) --json $(TARGET)/bench/score.json; fi
 

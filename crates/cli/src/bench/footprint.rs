@@ -174,7 +174,8 @@ fn lines(path: &str) -> usize {
     fs::read_to_string(path).unwrap_or_default().lines().count()
 }
 
-fn pss(pid: u32) -> u64 {
+/// Proportional share of memory of a process; 0 when it has gone.
+pub(super) fn pss(pid: u32) -> u64 {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 

@@ -26,6 +26,7 @@ mod sample;
 mod score;
 mod service;
 mod session;
+mod steps;
 
 use std::fs;
 use std::io::Write as _;
@@ -66,6 +67,8 @@ enum Bench {
     Adopt,
     /// Claims, commands and listings with ever more sandboxes alive
     Density,
+    /// Step environments over WebSockets and HTTP, against OpenEnv's own server
+    Steps,
     /// All of these, one after the other
     All,
 }
@@ -78,9 +81,9 @@ pub(crate) struct BenchArgs {
     /// Write the figures to FILE as one JSON object
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How often each contender is measured
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    rounds: u16,
+    /// How often each contender is measured: 5 times, for `steps` 2 unless said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: Option<u16>,
     /// For `score`: a file of tasks in HumanEval's shape
     #[arg(long, value_name = "FILE")]
     tasks: Option<PathBuf>,
@@ -96,6 +99,8 @@ pub(crate) struct BenchArgs {
     /// For `growth`: sandboxes that come and go
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..))]
     churn: u32,
+    #[command(flatten)]
+    steps: steps::StepsArgs,
 }
 
 /// Runs the benches that were asked for, prints a table of each and writes the JSON file.
@@ -105,6 +110,9 @@ pub(crate) struct BenchArgs {
 pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
     if args.bench == Bench::Score && args.tasks.is_none() {
         return Err(Failure::usage("--tasks", "is not there; name a file of tasks in HumanEval's shape"));
+    }
+    if matches!(args.bench, Bench::Steps | Bench::All) {
+        args.steps.plan().map_err(|wrong| Failure::usage(wrong.flag, wrong.reason))?;
     }
     // A thread of its own: the measuring client has its own small runtime.
     let done = tokio::task::spawn_blocking(move || measure_all(&args)).await;
@@ -132,6 +140,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Adopt,
             Bench::Growth,
             Bench::Density,
+            Bench::Steps,
         ],
         Bench::All => &[
             Bench::Create,
@@ -146,6 +155,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
             Bench::Adopt,
             Bench::Growth,
             Bench::Density,
+            Bench::Steps,
         ],
         ref one => std::slice::from_ref(one),
     };
@@ -172,7 +182,7 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
-    let rounds = usize::from(args.rounds);
+    let rounds = usize::from(args.rounds.unwrap_or(if bench == Bench::Steps { 2 } else { 5 }));
     match bench {
         Bench::Create => create::run(rounds),
         Bench::Claim => claim::run(rounds),
@@ -196,6 +206,7 @@ fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {
         Bench::Density => {
             density::run(usize::try_from(args.alive).unwrap_or(usize::MAX), rounds, args.plot.as_deref())
         }
+        Bench::Steps => steps::run(&args.steps, rounds),
         Bench::All => anyhow::bail!("`all` is a list of benches, not one"),
     }
 }

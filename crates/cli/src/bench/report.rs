@@ -39,6 +39,25 @@ pub(super) struct Row {
     pub(super) per_second: f64,
     /// What a reader must know, e.g. a ratio.
     pub(super) note: String,
+    /// What both ends used, where that was looked at.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) cost: Option<Cost>,
+}
+
+/// What server and load used, and how a contender stands to its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Cost {
+    /// Processor time of the server for each operation, in microseconds.
+    #[serde(rename = "server_us_per_operation")]
+    pub(super) server_us: Option<f64>,
+    /// Cores that the server used.
+    pub(super) server_cores: Option<f64>,
+    /// Cores that the load used: near its number of threads it is the load that was measured.
+    pub(super) load_cores: f64,
+    /// How many times the peer's rate.
+    pub(super) ratio: Option<f64>,
+    /// What of that is promised.
+    pub(super) bar: Option<f64>,
 }
 
 impl Row {
@@ -53,7 +72,23 @@ impl Row {
             p99_ms: series.p99_ms(),
             per_second: series.per_second(),
             note: String::new(),
+            cost: None,
         }
+    }
+}
+
+impl Cost {
+    fn cells(self) -> [String; 5] {
+        let or_nothing = |value: Option<f64>, digits: usize| {
+            value.map(|value| format!("{value:.digits$}")).unwrap_or_default()
+        };
+        [
+            or_nothing(self.server_us, 2),
+            or_nothing(self.server_cores, 2),
+            format!("{:.2}", self.load_cores),
+            or_nothing(self.ratio, 2),
+            or_nothing(self.bar, 1),
+        ]
     }
 }
 
@@ -163,24 +198,35 @@ impl Report {
     }
 
     fn latency_table(&self) -> Table {
-        let mut table = plain_table(&["", "in flight", "n", "p50 ms", "p99 ms", "per second", "note"]);
+        let costs = self.rows.iter().any(|row| row.cost.is_some());
+        let mut header = vec!["", "in flight", "n", "p50 ms", "p99 ms", "per second"];
+        if costs {
+            header.extend(["server µs", "server cores", "load cores", "× peer", "bar"]);
+        }
+        let numbers = header.len();
+        header.push("note");
+        let mut table = plain_table(&header);
         for row in &self.rows {
             let name = match row.role {
                 Role::Floor => format!("{} (floor)", row.name),
                 Role::Peer => format!("{} (peer)", row.name),
                 Role::Hothouse => row.name.clone(),
             };
-            table.add_row([
+            let mut cells = vec![
                 name,
                 row.in_flight.to_string(),
                 row.n.to_string(),
                 format!("{:.3}", row.p50_ms),
                 format!("{:.3}", row.p99_ms),
                 format!("{:.0}", row.per_second),
-                row.note.clone(),
-            ]);
+            ];
+            if costs {
+                cells.extend(row.cost.map(Cost::cells).unwrap_or_default());
+            }
+            cells.push(row.note.clone());
+            table.add_row(cells);
         }
-        align_numbers(&mut table, 1..=5);
+        align_numbers(&mut table, 1..=numbers - 1);
         table
     }
 

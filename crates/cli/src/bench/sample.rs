@@ -69,6 +69,13 @@ impl Series {
         median(self.rounds.iter().map(Round::per_second).collect())
     }
 
+    /// How long a round took, the median.
+    pub(super) fn median_elapsed(&self) -> Duration {
+        let seconds = median(self.rounds.iter().map(|round| round.elapsed.as_secs_f64()).collect());
+        // What was made of durations is one.
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
     /// How many times longer the median operation of `self` takes than that of `floor`, round by round.
     pub(super) fn p50_over(&self, floor: &Self) -> Option<Ratio> {
         Ratio::of_pairs(
@@ -106,10 +113,11 @@ impl std::fmt::Display for Ratio {
     }
 }
 
-/// The middle value; of an even number the upper one of the two. 0 when there is none.
+/// The middle value; of an even number the mean of the middle two. 0 when there is none.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let Some(upper) = values.get(values.len() / 2) else { return 0.0 };
+    if values.len() % 2 == 1 { *upper } else { f64::midpoint(values[values.len() / 2 - 1], *upper) }
 }
 
 /// A count as a number to divide by.

@@ -139,13 +139,15 @@ fn home_in(directory: &TempDir) -> PathBuf {
     directory.path().join("home")
 }
 
-fn address_in(line: &str) -> Option<SocketAddr> {
+/// The address in the first line of a server.
+pub(super) fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http://")?;
     let end = rest.find(|c: char| !(c.is_ascii_digit() || "[]:.".contains(c))).unwrap_or(rest.len());
     rest[..end].trim_end_matches(['.', ':']).parse().ok()
 }
 
-fn tail(log: &Path) -> String {
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")

@@ -44,7 +44,7 @@ fn witnesses() -> Witnesses {
     gather(&crate::root().join("crates"), &mut found);
     found.benches = [
         "create", "claim", "exec", "session", "context", "fork", "image", "score", "adopt", "growth",
-        "density",
+        "density", "steps",
     ]
     .map(ToOwned::to_owned)
     .into();
