@@ -20,14 +20,14 @@ use crate::wait::{PATIENCE, by, client, within};
 const OURS: &str = "hothouse.env.v1";
 
 /// A served environment, ended with the test.
-struct Environment {
-    running: Running,
-    base: String,
+pub(crate) struct Environment {
+    pub(crate) running: Running,
+    pub(crate) base: String,
     http: reqwest::Client,
 }
 
 impl Environment {
-    fn serve(name: &str, flags: &[&str]) -> Result<Self> {
+    pub(crate) fn serve(name: &str, flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hothouse"));
         command.args(["env", "serve", name, "--port", "0"]).args(flags);
         let mut running = Running::start(&mut command);
@@ -37,32 +37,32 @@ impl Environment {
         Ok(Self { running, base, http: client()? })
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         let answer =
             within("an answer", self.http.post(format!("{}{path}", self.base)).json(body).send()).await??;
         Ok((answer.status(), answer.json().await?))
     }
 
-    async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
+    pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
         let answer = within("an answer", self.http.get(format!("{}{path}", self.base)).send()).await??;
         Ok((answer.status(), answer.json().await?))
     }
 
-    async fn connect(&self) -> Result<Client> {
+    pub(crate) async fn connect(&self) -> Result<Client> {
         Client::open(&self.base, "/ws", None).await
     }
 
     /// A connection for many sessions.
-    async fn connect_ours(&self) -> Result<Client> {
+    pub(crate) async fn connect_ours(&self) -> Result<Client> {
         Client::open(&self.base, "/ws", Some(OURS)).await
     }
 }
 
 /// A WebSocket.
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    async fn open(base: &str, path: &str, protocol: Option<&str>) -> Result<Self> {
+    pub(crate) async fn open(base: &str, path: &str, protocol: Option<&str>) -> Result<Self> {
         let url = format!("{}{path}", base.replacen("http", "ws", 1));
         let mut request = url.into_client_request()?;
         if let Some(protocol) = protocol {
@@ -75,11 +75,11 @@ impl Client {
         Ok(Self(socket))
     }
 
-    async fn say(&mut self, text: impl Into<String>) -> Result<()> {
+    pub(crate) async fn say(&mut self, text: impl Into<String>) -> Result<()> {
         Ok(within("a message to be taken", self.0.send(Message::text(text.into()))).await??)
     }
 
-    async fn hear(&mut self) -> Result<Value> {
+    pub(crate) async fn hear(&mut self) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match by(deadline, "a message", self.0.next()).await?.context("the connection ended")?? {
@@ -90,12 +90,12 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, message: &Value) -> Result<Value> {
+    pub(crate) async fn ask(&mut self, message: &Value) -> Result<Value> {
         self.say(message.to_string()).await?;
         self.hear().await
     }
 
-    async fn closed(&mut self) -> Result<Option<CloseFrame>> {
+    pub(crate) async fn closed(&mut self) -> Result<Option<CloseFrame>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match by(deadline, "the connection to close", self.0.next()).await? {
@@ -107,7 +107,7 @@ impl Client {
     }
 }
 
-fn code(message: &Value) -> &str {
+pub(crate) fn code(message: &Value) -> &str {
     message["data"]["code"].as_str().unwrap_or_default()
 }
 
