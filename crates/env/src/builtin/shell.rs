@@ -43,9 +43,8 @@ pub(super) const ABOUT: About = About {
     version: "1.0.0",
 };
 
-/// Tells where the shell is, and leaves `$?` as it was.
-const SET_UP: &str = r#"__hothouse_at() { command printf %s "$PWD"; return "$1"; }"#;
-const WHERE: &str = "__hothouse_at $?";
+/// Tells where the shell is.
+const WHERE: &str = r#"command printf %s "$PWD""#;
 
 /// Says all that bash keeps, as commands; in a process of its own, so that nothing of this stays. What is bash's own
 /// cannot be set: trying to would end the commands there. Nor is set how commands are edited, by which a shell loses
@@ -113,8 +112,7 @@ impl Fitting for LiveShell {
     fn fit<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(async move {
             let shell_id = Some(id()?);
-            sandbox.shell_open(ShellSpec { shell_id, ..ShellSpec::default() }).await?;
-            run(sandbox, SET_UP, ASIDE_S).await.map(drop)
+            sandbox.shell_open(ShellSpec { shell_id, ..ShellSpec::default() }).await.map(drop)
         })
     }
 }

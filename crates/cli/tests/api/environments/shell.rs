@@ -18,8 +18,8 @@ async fn a_shell_lives_for_an_episode() -> Result<()> {
     .await?;
     let observation = json!({"metadata": {}, "stdout": "", "stderr": "", "exit_code": 1, "cwd": "/tmp"});
     ensure!(answer["data"] == json!({"observation": observation, "reward": 0.0, "done": false}), "{answer}");
-    let shown = command(&mut client, "echo $? $X; sh -c 'echo $Y'; pwd; f 3; cat a; echo no >&2").await?;
-    ensure!(shown.is("1 5\n6\n/tmp\nf3\nhi\n", "no\n", 0), "{shown:?}");
+    let shown = command(&mut client, "echo $X; sh -c 'echo $Y'; pwd; f 3; cat a; echo no >&2").await?;
+    ensure!(shown.is("5\n6\n/tmp\nf3\nhi\n", "no\n", 0), "{shown:?}");
     let state = client.ask(&json!({"type": "state"})).await?;
     ensure!(state["data"]["step_count"] == 2 && state["data"]["last_exit_code"] == 0, "{state}");
     command(&mut client, "sleep 600 & echo $! > /dev/shm/left").await?;
