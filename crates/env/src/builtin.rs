@@ -48,14 +48,15 @@ pub fn find(name: &str) -> Option<Arc<Environment>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::environment::{Era, Maker};
     use crate::model::Model;
     use crate::observed::Observed;
     use crate::session::StepError;
 
-    fn actions(model: &Model) -> Vec<String> {
+    /// Actions of all kinds, right and wrong.
+    pub(super) fn actions(model: &Model) -> Vec<String> {
         // What each of them takes, and what it does not: neither may differ between the two ways of reading an action.
         let values = [
             "\"UP\"", "\"x\"", "3", "3.0", "\"3\"", "9", "-1", "99", "true", "null", "[]", "{}", "1.5",

@@ -22,7 +22,7 @@ const OURS: &str = "hothouse.env.v1";
 /// A served environment, ended with the test.
 pub(crate) struct Environment {
     pub(crate) running: Running,
-    base: String,
+    pub(crate) base: String,
     http: reqwest::Client,
 }
 
@@ -37,13 +37,13 @@ impl Environment {
         Ok(Self { running, base, http: client()? })
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value)> {
         let answer =
             within("an answer", self.http.post(format!("{}{path}", self.base)).json(body).send()).await??;
         Ok((answer.status(), answer.json().await?))
     }
 
-    async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
+    pub(crate) async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
         let answer = within("an answer", self.http.get(format!("{}{path}", self.base)).send()).await??;
         Ok((answer.status(), answer.json().await?))
     }
@@ -62,7 +62,7 @@ impl Environment {
 pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    async fn open(base: &str, path: &str, protocol: Option<&str>) -> Result<Self> {
+    pub(crate) async fn open(base: &str, path: &str, protocol: Option<&str>) -> Result<Self> {
         let url = format!("{}{path}", base.replacen("http", "ws", 1));
         let mut request = url.into_client_request()?;
         if let Some(protocol) = protocol {

@@ -43,12 +43,31 @@ pub(super) const ABOUT: About = About {
     version: "1.0.0",
 };
 
-/// Tells where the shell is, and leaves `$?` as it was.
-const SET_UP: &str = r#"__hothouse_at() { command printf %s "$PWD"; return "$1"; }"#;
-const WHERE: &str = "__hothouse_at $?";
+/// Tells where the shell is.
+const WHERE: &str = r#"command printf %s "$PWD""#;
 
-/// Says all that bash keeps, as commands. What cannot be set again (`readonly`) says so where it is read, to nobody.
-const SAY_ALL: &str = "{ alias -p; declare -p; declare -f; shopt -p; printf 'umask %s\\ncd -- %q\\n' \"$(umask)\" \"$PWD\"; set +o; } 2>/dev/null";
+/// Says all that bash keeps, as commands; in a process of its own, so that nothing of this stays. What is bash's own
+/// cannot be set: trying to would end the commands there. Nor is set how commands are edited, by which a shell loses
+/// its input.
+const SAY_ALL: &str = r#"(
+alias -p
+printf 'umask %s\ncd -- %q\n' "$(umask)" "$PWD"
+while IFS= read -r __hothouse_name; do
+  case $__hothouse_name in
+    BASH*|COMP_*|DIRSTACK|EPOCH*|EUID|FUNCNAME|GROUPS|HISTCMD|HOSTNAME|LINENO|PIPESTATUS|PPID|*RANDOM|SECONDS|SHELLOPTS|UID|_|__hothouse*) ;;
+    *) declare -p "$__hothouse_name" ;;
+  esac
+done < <(compgen -v)
+declare -f
+while IFS= read -r __hothouse_name; do
+  case $__hothouse_name in
+    *emacs|*vi|*monitor|*history|*onecmd|*noexec|*privileged) ;;
+    *) printf '%s\n' "$__hothouse_name" ;;
+  esac
+done < <(set +o)
+) 2>/dev/null"#;
+/// How bash reads commands, which has to be so before it reads those.
+const SAY_SYNTAX: &str = "shopt -p 2>/dev/null";
 /// The same for other shells: what they export, and where they are.
 const SAY_MOST: &str = "{ export -p; printf 'umask %s\\n' \"$(umask)\"; printf 'cd -- \"'; printf %s \"$PWD\" | sed 's/[\"$`\\\\]/\\\\&/g'; printf '\"\\n'; } 2>/dev/null";
 
@@ -93,8 +112,7 @@ impl Fitting for LiveShell {
     fn fit<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, Result<(), SandboxError>> {
         Box::pin(async move {
             let shell_id = Some(id()?);
-            sandbox.shell_open(ShellSpec { shell_id, ..ShellSpec::default() }).await?;
-            run(sandbox, SET_UP, ASIDE_S).await.map(drop)
+            sandbox.shell_open(ShellSpec { shell_id, ..ShellSpec::default() }).await.map(drop)
         })
     }
 }
@@ -142,12 +160,24 @@ struct Shell {
     last_exit_code: i32,
 }
 
-#[derive(Deserialize)]
+/// A time that is longer than none.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "f64")]
+struct Seconds(f64);
+
+impl TryFrom<f64> for Seconds {
+    type Error = &'static str;
+    fn try_from(seconds: f64) -> Result<Self, Self::Error> {
+        if seconds > 0.0 { Ok(Self(seconds)) } else { Err("a time is greater than 0") }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Action {
     command: String,
     #[serde(default)]
-    timeout_s: Option<f64>,
+    timeout_s: Option<Seconds>,
     #[serde(default, rename = "metadata")]
     _metadata: Metadata,
 }
@@ -239,20 +269,25 @@ impl Shell {
         Ok(Observation { stdout, stderr, exit_code, cwd })
     }
 
-    /// All that the shell keeps, as commands for another one.
-    async fn say_all(&self) -> Result<String, StepError> {
+    /// All that the shell keeps, as commands for another one, to be run one after another.
+    async fn say_all(&self) -> Result<Vec<String>, StepError> {
         let sandbox = self.housing.sandbox();
         let told = |error: SandboxError| step_error(&error);
         let shells = sandbox.shells().await.map_err(told)?;
         let is_bash =
             shells.iter().any(|shell| shell.shell_id.as_str() == NAME && shell.program.ends_with("bash"));
-        let result = run(sandbox, if is_bash { SAY_ALL } else { SAY_MOST }, ASIDE_S).await.map_err(told)?;
-        if !matches!(result.outcome, Outcome::Exited { .. }) || result.truncated.stdout_dropped_bytes > 0 {
-            let message =
-                format!("the shell keeps more than {DEFAULT_OUTPUT_LIMIT} bytes, or does not say what");
-            return Err(Failed::new(message).into());
+        let mut said = Vec::new();
+        for ask in if is_bash { &[SAY_SYNTAX, SAY_ALL][..] } else { &[SAY_MOST] } {
+            let result = run(sandbox, ask, ASIDE_S).await.map_err(told)?;
+            if !matches!(result.outcome, Outcome::Exited { .. }) || result.truncated.stdout_dropped_bytes > 0
+            {
+                let message =
+                    format!("the shell keeps more than {DEFAULT_OUTPUT_LIMIT} bytes, or does not say what");
+                return Err(Failed::new(message).into());
+            }
+            said.push(result.stdout);
         }
-        Ok(result.stdout)
+        Ok(said)
     }
 }
 
@@ -272,7 +307,7 @@ impl Instance for Shell {
     ) -> BoxFuture<'a, Result<Observed, StepError>> {
         Box::pin(async move {
             let Action { command, timeout_s, _metadata } = read(action, &self.action)?;
-            let own = timeout_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let own = timeout_s.and_then(|Seconds(seconds)| Duration::try_from_secs_f64(seconds).ok());
             let limit = [own, within].into_iter().flatten().fold(self.limit, Duration::min);
             let observation = self.run(&command, limit).await?;
             self.show(&observation)
@@ -292,8 +327,10 @@ impl Instance for Shell {
         Box::pin(async move {
             let kept = self.say_all().await?;
             let housing = self.housing.fork().await?;
-            let again = format!("{{ {kept}\n}} >/dev/null 2>&1");
-            run(housing.sandbox(), &again, ASIDE_S).await.map_err(|error| step_error(&error))?;
+            for commands in kept {
+                let again = format!("{{ {commands}\n}} >/dev/null 2>&1");
+                run(housing.sandbox(), &again, ASIDE_S).await.map_err(|error| step_error(&error))?;
+            }
             let (action, limit, last_exit_code) = (Arc::clone(&self.action), self.limit, self.last_exit_code);
             let copy = Self { housing, action, limit, last_exit_code };
             Ok(Box::new(copy) as Box<dyn Instance>)
@@ -312,5 +349,24 @@ impl Instance for Shell {
         // Its sandbox ends in the background; nobody waits for that.
         drop(self);
         Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::tests::actions;
+
+    #[test]
+    fn an_action_is_taken_exactly_when_its_model_takes_it() {
+        let model = models().action;
+        for action in actions(&model) {
+            let checked = model.check(serde_json::from_str(&action).unwrap());
+            match (checked, read::<Action>(&action, &model)) {
+                (Ok(_), Ok(_)) => {}
+                (Err(wrong), Err(StepError::Invalid(told))) => assert_eq!(wrong, told),
+                (checked, taken) => panic!("{action}: {checked:?} {taken:?}"),
+            }
+        }
     }
 }

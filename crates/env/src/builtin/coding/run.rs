@@ -79,7 +79,7 @@ impl Coding {
                 stdout.push('\n');
             }
         }
-        let exit_code = match &result.outcome {
+        let mut exit_code = match &result.outcome {
             Outcome::Exited { code } => *code,
             Outcome::Lost { reason } => return Err(StepError::Lost(reason.clone())),
             Outcome::FailedToStart { reason } => return Err(Failed::new(reason.clone()).into()),
@@ -100,6 +100,7 @@ impl Coding {
             said::line(&mut stderr, &format!("the step took longer than {limit:?} and was interrupted"));
         }
         if let Some(ended) = ended {
+            exit_code = 1;
             let why = ended.message.clone();
             let then = self.replace().await?;
             said::line(&mut stderr, &format!("the interpreter ended: {why}; {then}"));
