@@ -4,6 +4,7 @@
 //! POST reset, step · GET state, health, schema, metadata      requests, each by itself or for a session that is kept
 //! WS   ws                                                     a session for each connection, or many with [`many`]
 //! POST mcp · WS mcp                                           JSON-RPC: an environment's tools
+//! GET  web/                                                   a page to try the environment by hand, see [`web`]
 //! ```
 //!
 //! The first clients (HTTP, one session for all) and today's (WebSocket) are served side by side; [`Settings`] says which
@@ -22,6 +23,7 @@ mod request;
 mod served;
 mod socket;
 mod tasks;
+mod web;
 
 use axum::Router;
 use axum::middleware::from_fn;
@@ -72,7 +74,8 @@ fn routes(base: &str, mode: Mode) -> Router<Openenv> {
         .route(&at("/{env_name}/tasks"), post(tasks::of_split))
         .route(&at("/{env_name}/num_tasks"), post(tasks::of_split))
         .route(&at("/{env_name}/task"), post(tasks::of_split))
-        .route(&at("/{env_name}/task_range"), post(tasks::of_split));
+        .route(&at("/{env_name}/task_range"), post(tasks::of_split))
+        .merge(web::routes(base, mode));
     match mode {
         Mode::Simulation => router
             .route(&at("/reset"), post(http::reset))

@@ -142,6 +142,14 @@ pub(super) fn step<'a>(body: &'a Bytes, headers: &HeaderMap, era: Era) -> Result
     }
 }
 
+/// Any object, be it a step or an action by itself.
+pub(super) fn object(body: &Bytes, headers: &HeaderMap, era: Era) -> Result<Map<String, Value>, Refusal> {
+    match parse(body, headers, era)? {
+        Value::Object(fields) => Ok(fields),
+        other => Err(not_an_object(&other, "dict_type", "Input should be a valid dictionary")),
+    }
+}
+
 fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer;
 use super::held::HeldSessions;
+use super::web;
 
 /// Whose session a request over HTTP is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,13 +165,16 @@ pub(super) struct Served {
     pub(super) shared: tokio::sync::Mutex<Option<Session>>,
     /// Sessions that were opened over HTTP.
     pub(super) held: HeldSessions,
+    /// What the page's API is about.
+    pub(super) page: web::Shared,
 }
 
 impl Served {
     fn new(environment: Arc<Environment>, settings: Settings) -> Self {
         let places = Places::new(settings.capacity, settings.queue, settings.patience);
         let held = HeldSessions::new(settings.idle);
-        Self { environment, settings, places, shared: tokio::sync::Mutex::default(), held }
+        let (shared, page) = (tokio::sync::Mutex::default(), web::Shared::default());
+        Self { environment, settings, places, shared, held, page }
     }
 
     /// A fresh session.

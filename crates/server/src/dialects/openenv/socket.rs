@@ -155,6 +155,8 @@ pub(super) struct Line {
     ahead: VecDeque<Message>,
     heard: Instant,
     used: Instant,
+    /// The longest time without use.
+    idle: Option<Duration>,
     /// Whether the client has been asked if it is there.
     asked: bool,
     out: Vec<u8>,
@@ -162,12 +164,21 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(socket: WebSocket, served: &Arc<Served>, openenv: &Openenv) -> Self {
+        Self::over(socket, served, openenv, served.settings.idle)
+    }
+
+    /// One that uses no session, and so is not idle.
+    pub(super) fn without_session(socket: WebSocket, served: &Arc<Served>, openenv: &Openenv) -> Self {
+        Self::over(socket, served, openenv, None)
+    }
+
+    fn over(socket: WebSocket, served: &Arc<Served>, openenv: &Openenv, idle: Option<Duration>) -> Self {
         let now = Instant::now();
-        let first = now + served.settings.heartbeat.min(served.settings.idle.unwrap_or(Duration::MAX));
+        let first = now + served.settings.heartbeat.min(idle.unwrap_or(Duration::MAX));
         let watch = Box::pin(tokio::time::sleep_until(first.into()));
         let draining = Box::pin(openenv.draining().clone().cancelled_owned());
         let (served, ahead, out) = (Arc::clone(served), VecDeque::new(), Vec::new());
-        Self { socket, served, watch, draining, ahead, heard: now, used: now, asked: false, out }
+        Self { socket, served, watch, draining, ahead, heard: now, used: now, idle, asked: false, out }
     }
 
     /// A session of the connection's own, closed with it.
@@ -303,7 +314,7 @@ impl Line {
     /// Looks whether the client is there and uses its session, and says when to look again.
     async fn look(&mut self) -> Result<(), End> {
         let heartbeat = self.served.settings.heartbeat;
-        if let Some(idle) = self.served.settings.idle
+        if let Some(idle) = self.idle
             && self.used.elapsed() >= idle
         {
             let message =
@@ -321,7 +332,7 @@ impl Line {
             quiet_since = Instant::now();
         }
         let heard = quiet_since + heartbeat;
-        let used = self.served.settings.idle.map(|idle| self.used + idle);
+        let used = self.idle.map(|idle| self.used + idle);
         let next = used.map_or(heard, |used| used.min(heard));
         self.watch.as_mut().reset(next.into());
         Ok(())
