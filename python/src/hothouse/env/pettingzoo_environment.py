@@ -15,8 +15,8 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import warnings
 import uuid
+import warnings
 from typing import Any, Callable, Optional
 
 import pettingzoo
