@@ -29,9 +29,7 @@ class Together:
         numbers = [self._numbers[session] for session in sessions]
         items = self._connection.ask(written({"type": kind, "sessions": numbers, "data": data}))
         if not isinstance(items, list) or len(items) != len(numbers):
-            raise EnvConnectionLost(
-                f"{kind}: the answer is not of {len(numbers)} sessions", "BAD_ANSWER"
-            )
+            raise EnvConnectionLost(f"{kind}: the answer is not of {len(numbers)} sessions", "BAD_ANSWER")
         return [error_of(item["error"]) if "error" in item else generic_result(item) for item in items]
 
     def reset(self, sessions: Sequence[int], arguments: list[dict[str, Any]]) -> list[Item]:
