@@ -17,11 +17,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import LocalServerFailed
 
 BINARY_VARIABLE = "HOTHOUSE_BINARY"
+SERVE = ("serve", "--listen", "127.0.0.1:0", "--json", "--on-exit", "destroy")
 START_S = 30.0
 """How long a server may take until it listens."""
 GRACE_S = 1.0
@@ -72,16 +74,19 @@ def binary() -> str:
 
 
 class LocalServer:
-    """A running private server. Use `private_server()`, which shares one in the process."""
+    """A running private server. Use `private_server()`, which shares one in the process.
 
-    def __init__(self) -> None:
+    `serve` are the arguments of another command of `hothouse` that serves, and says where as `serve --json` does.
+    """
+
+    def __init__(self, serve: Sequence[str] = SERVE, start_s: float = START_S) -> None:
         program = binary()
         self.home = Path(tempfile.mkdtemp(prefix="hothouse-"))
         log = self.home / "log"
-        serve = [program, "serve", "--listen", "127.0.0.1:0", "--json", "--on-exit", "destroy"]
+        command = [program, *serve, "--home", str(self.home / "home")]
         with log.open("wb") as stderr:
             self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, "hothouse-guard", str(self.home), *serve, "--home", str(self.home / "home")],
+                ["/bin/sh", "-c", GUARD, "hothouse-guard", str(self.home), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -92,7 +97,7 @@ class LocalServer:
             )
         self.owner = os.getpid()
         self.pid: int | None = None
-        line = self._first_line(time.monotonic() + START_S)
+        line = self._first_line(time.monotonic() + start_s)
         try:
             ready = json.loads(line)
             self.url: str = ready["url"]
@@ -100,7 +105,7 @@ class LocalServer:
         except (ValueError, KeyError, TypeError) as error:
             said = log.read_text("utf-8", "replace").strip()[-2000:]
             self.end()
-            raise LocalServerFailed(f"`{program} serve` did not start: {said or 'it said nothing'}") from error
+            raise LocalServerFailed(f"`{program} {serve[0]}` did not start: {said or 'it said nothing'}") from error
 
     def _first_line(self, deadline: float) -> bytes:
         pipe = self._said()

@@ -31,7 +31,7 @@ with annotations; only what is used has to be installed.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .app import App, ConcurrencyConfig, create_app, create_fastapi_app
 from .environment import Environment, EnvironmentMetadata
@@ -57,19 +57,37 @@ from .rubric import (
 from .tools import RESERVED_TOOL_NAMES, ToolErrorType, tool
 from .transform import CompositeTransform, NullTransform, Transform
 
+if TYPE_CHECKING:
+    from .async_client import AsyncEnvClient, AsyncGenericEnvClient
+    from .client import EnvClient, GenericEnvClient
+    from .errors import EnvConnectionLost, EnvError
+    from .http_client import HTTPEnvClient
+    from .providers import DockerProvider, EnvProvider
+    from .results import StepResult
+    from .vector import VectorClient
+
 __all__ = [
     "RESERVED_TOOL_NAMES",
     "Action",
     "App",
+    "AsyncEnvClient",
+    "AsyncGenericEnvClient",
     "CallToolAction",
     "CallToolObservation",
     "CompositeTransform",
     "ConcurrencyConfig",
+    "DockerProvider",
+    "EnvClient",
+    "EnvConnectionLost",
+    "EnvError",
+    "EnvProvider",
     "Environment",
     "EnvironmentMetadata",
     "ExponentialDiscounting",
     "ExponentialDiscountingTrajectoryRubric",
     "Gate",
+    "GenericEnvClient",
+    "HTTPEnvClient",
     "ListToolsAction",
     "ListToolsObservation",
     "MCPEnvironment",
@@ -80,9 +98,11 @@ __all__ = [
     "RubricList",
     "Sequential",
     "State",
+    "StepResult",
     "ToolErrorType",
     "TrajectoryRubric",
     "Transform",
+    "VectorClient",
     "WeightedSum",
     "create_app",
     "create_fastapi_app",
@@ -90,15 +110,25 @@ __all__ = [
 ]
 
 
+LAZY = {
+    "AsyncEnvClient": "async_client",
+    "AsyncGenericEnvClient": "async_client",
+    "DockerProvider": "providers",
+    "EnvClient": "client",
+    "EnvConnectionLost": "errors",
+    "EnvError": "errors",
+    "EnvProvider": "providers",
+    "GenericEnvClient": "client",
+    "HTTPEnvClient": "http_client",
+    "StepResult": "results",
+    "VectorClient": "vector",
+}
+"""What clients are made of, and where: imported when it is first used, since sandboxes have none of what it needs."""
+
+
 def __getattr__(name: str) -> Any:
-    """What clients are made of, such as `HTTPEnvClient` and `StepResult`, is imported when it is first used."""
-    if not name.startswith("_"):
-        try:
-            client = importlib.import_module(f"{__name__}.client")
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.client":
-                raise
-        else:
-            if hasattr(client, name):
-                return getattr(client, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """What `LAZY` names."""
+    module = LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
