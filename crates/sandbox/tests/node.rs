@@ -407,3 +407,45 @@ async fn a_dialled_connection_breaks_with_its_sandbox_and_with_its_node() {
     soon(sandbox.dial(&DialTarget::Port(8000), Duration::ZERO)).await.expect("what listens there lives on");
     soon(node.shutdown(AtShutdown::Destroy)).await;
 }
+
+/// Listens on the path that it is given and says hello to whoever connects.
+const HELLO: &str = "import socket, sys\n\
+    l = socket.socket(socket.AF_UNIX); l.bind(sys.argv[1]); l.listen()\n\
+    while True: p = l.accept()[0]; p.sendall(b'hello'); p.close()";
+
+async fn says_hello(sandbox: &Sandbox, path: &str) -> Result<(), SandboxError> {
+    let target = DialTarget::Path(path.to_owned());
+    let mut stream = soon(sandbox.dial(&target, Duration::from_secs(20))).await?;
+    let mut said = String::new();
+    soon(stream.read_to_string(&mut said)).await.unwrap();
+    assert_eq!(said, "hello", "{path}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_leads_nowhere_but_inside_and_to_sockets_of_all_its_users() {
+    let home = Home::new();
+    let node = home.node(100, WhenOrphaned::End).await;
+    let sandbox = node.create(SandboxSpec::default()).await.unwrap();
+    let has_users = sandbox.isolation().get("uid_range") == Some(&Enforcement::Enforced);
+    let line = "mkdir -m 700 /tmp/private; chown 1000:1000 /tmp/private; cd /tmp; \
+        ln -s ../../../../../../tmp/private/s up; ln -s /proc/self/root/tmp/private/s magic; ln -s /run/outside.sock outside";
+    sandbox.exec(sh(line)).await.unwrap();
+    let argv = Some(["python3", "-c", HELLO, "/tmp/private/s"].map(str::to_owned).to_vec());
+    let user = has_users.then(|| "1000".to_owned());
+    sandbox.exec_detached(ExecSpec { argv, user, ..ExecSpec::default() }).await.unwrap();
+    for path in ["/tmp/private/s", "/../../tmp/private/s", "/tmp/up"] {
+        says_hello(&sandbox, path).await.unwrap();
+    }
+    let refused = async |path: &str| {
+        let target = DialTarget::Path(path.to_owned());
+        code(soon(sandbox.dial(&target, Duration::ZERO)).await)
+    };
+    assert_eq!(refused("/tmp/magic").await, ErrorCode::FileRefused);
+    // What listens on the machine at the same path is not to be had.
+    let outside = home.dir.path().join("outside.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&outside).unwrap();
+    assert_eq!(refused(outside.to_str().unwrap()).await, ErrorCode::FileNotFound);
+    assert_eq!(refused("/tmp/outside").await, ErrorCode::FileNotFound);
+    soon(node.shutdown(AtShutdown::Destroy)).await;
+}

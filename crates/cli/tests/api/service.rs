@@ -33,6 +33,12 @@ async fn every_described_operation_is_routed_and_every_other_method_is_refused()
     let server = Server::start().await?;
     let description: Value = server.get("/openapi.json").await?.json()?;
     for (path, item) in description["paths"].as_object().context("paths")? {
+        if path.contains("/ports/") {
+            // It takes every method, for what listens to say what it thinks of it.
+            let port = path.replace("{sandbox_id}", "nope").replace("{port}", "80").replace("{path}", "a/b");
+            send(server.request(Method::TRACE, &port)).await?.problem(404, "sandbox_not_found")?;
+            continue;
+        }
         let item = item.as_object().context("methods")?;
         let real = path.replace("{sandbox_id}", "nope").replace("{exec_id}", "e").replace("{shell_id}", "s");
         let real = real.replace("{pool_name}", "p").replace("{template_name}", "t");

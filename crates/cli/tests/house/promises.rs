@@ -43,7 +43,7 @@ fn witnesses() -> Witnesses {
     let mut found = Witnesses::default();
     gather(&crate::root().join("crates"), &mut found);
     found.benches = [
-        "create", "claim", "exec", "session", "context", "fork", "image", "score", "adopt", "growth",
+        "create", "claim", "exec", "session", "context", "dial", "fork", "image", "score", "adopt", "growth",
         "density", "steps",
     ]
     .map(ToOwned::to_owned)
