@@ -132,6 +132,10 @@ impl Sandboxes {
 
     /// One that is fitted: a ready one, or else one that is made now.
     pub(crate) async fn take(&self) -> Result<Housing, OpenError> {
+        let told = |message: String| OpenError { message, traceback: None };
+        if self.0.closing.is_cancelled() {
+            return Err(told("the server is shutting down".to_owned()));
+        }
         *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.keep();
         self.0.taken.notify_one();
@@ -141,7 +145,8 @@ impl Sandboxes {
                 return Ok(housing);
             }
         }
-        self.make().await.map_err(|error| OpenError { message: error.to_string(), traceback: None })
+        // Boxed, as what is rarely needed is: it would be a part of every step.
+        Box::pin(self.make()).await.map_err(|error| told(error.to_string()))
     }
 
     fn ready(&self) -> MutexGuard<'_, VecDeque<Housing>> {
@@ -239,7 +244,8 @@ impl Housing {
     /// Another one with the same files, fitted; no process of this one is in it.
     pub(crate) async fn fork(&self) -> Result<Self, StepError> {
         let home = self.home.clone();
-        let forked = home.0.fleet.fork(self.sandbox.clone(), ForkSpec::default(), home.asked()).await;
+        let forking = home.0.fleet.fork(self.sandbox.clone(), ForkSpec::default(), home.asked());
+        let forked = Box::pin(forking).await;
         let (sandbox, _) = forked.map_err(|error| match error {
             FleetError::Sandbox(error) => step_error(&error),
             other => Failed::new(other.to_string()).into(),
