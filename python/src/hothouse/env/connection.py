@@ -11,15 +11,12 @@ from urllib.parse import urlsplit
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
-from websockets.version import version
 
 from .errors import EnvConnectionLost, EnvError, error_of
 
 V1 = "hothouse.env.v1"
 """The subprotocol with many sessions on one connection."""
 MAX_MESSAGE_MB = 100.0
-PROXIES_FROM = 15
-"""The first version of websockets that looks for proxies."""
 SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -51,8 +48,7 @@ class Settings:
             "additional_headers": self.headers,
             "subprotocols": [Subprotocol(subprotocol)] if subprotocol else None,
         }
-        near = urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}
-        if near and int(version.partition(".")[0]) >= PROXIES_FROM:
+        if urlsplit(self.url).hostname in {"localhost", "127.0.0.1", "::1"}:
             options["proxy"] = None
         return options
 

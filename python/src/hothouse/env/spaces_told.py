@@ -16,6 +16,7 @@ from .spaces import space_of
 from .values import check_of_space, plain_of_space
 
 TOLD = "x-gymnasium-space"
+WEB = {"ws": "http", "wss": "https"}
 
 
 class Told:
@@ -54,15 +55,20 @@ class Told:
         return concatenate(space, [self.observation(value) for value in values], empty)
 
 
-def told_of(base_url: str, timeout_s: float = 60.0) -> Told:
-    """Asks a server for the spaces of its environment. Raises `EnvError` where it is none of gymnasium."""
+def schema_of_server(base_url: str, timeout_s: float = 60.0) -> tuple[str, Any]:
+    """Where a server's schema is, and the schema."""
     scheme, _, rest = base_url.rstrip("/").partition("://")
-    url = f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}/schema"
+    url = f"{WEB.get(scheme, scheme)}://{rest}/schema"
     try:
         answer = httpx.get(url, timeout=timeout_s).raise_for_status()
-        schema = answer.json()
+        return url, answer.json()
     except (httpx.HTTPError, ValueError) as error:
         raise EnvError(f"cannot read {url}: {error}", "CONNECTION_FAILED") from error
+
+
+def told_of(base_url: str) -> Told:
+    """Asks a server for the spaces of its environment. Raises `EnvError` where it is none of gymnasium."""
+    url, schema = schema_of_server(base_url)
     told = {}
     for part in ("action", "observation"):
         try:
