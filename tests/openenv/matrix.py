@@ -1,14 +1,19 @@
 """Starts the servers, runs every client against them, and prints a JSON line for each check.
 
-`HOTHOUSE_BINARY` names the program; `OPENENV_REFERENCE` is set instead where the reference is to be proven. The folder of
-virtual environments is the argument.
+    python matrix.py VENVS [--targets] [--recordings DIRECTORY]
+
+`HOTHOUSE_BINARY` names the program; `OPENENV_REFERENCE` is set instead where the reference is to be proven. VENVS is the
+folder of virtual environments.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +42,20 @@ SERVERS: dict[str, dict[str, object]] = {
     "recorded echo_mcp 8": {"name": "echo_mcp", "capacity": 8},
 }
 
+MOUNTED = {"mounted echo": "echo", "mounted echo_mcp": "echo_mcp"}
+"""Environments of the whole service, by the name of the server that clients ask for."""
+
+
+def targets(venvs: Path) -> dict[str, dict[str, object]]:
+    """Environments that nobody here wrote, or of types that no built-in one has: these run as Python."""
+    python = venvs / "0.10"
+    if "OPENENV_REFERENCE" in os.environ:
+        return {"trouble": {"name": "trouble"}}
+    return {
+        "trouble": {"name": "trouble:app", "python": python},
+        "template": {"name": str(python / "template" / "echo"), "python": python},
+    }
+
 
 def say(client: str, transport: str, check: str, error: str | None) -> None:
     """A check of the matrix's own."""
@@ -44,10 +63,10 @@ def say(client: str, transport: str, check: str, error: str | None) -> None:
     print(json.dumps(line), flush=True)
 
 
-def start(wanted: dict[str, object]) -> Served | Unavailable | Exception:
+def start(server: Callable[[], Served]) -> Served | Unavailable | Exception:
     """A server, or why there is none."""
     try:
-        return Served(**wanted)  # type: ignore[arg-type]
+        return server()
     except Exception as error:  # noqa: BLE001 - told as a check that failed
         return error
 
@@ -67,11 +86,25 @@ def run(generation: str, command: list[str | Path], urls: dict[str, str]) -> Non
         say(f"{generation}", "-", "runs to its end", f"exit status {ended.returncode}: {said}")
 
 
+def all_of_them(venvs: Path, also_targets: bool) -> dict[str, Served | Unavailable | Exception]:
+    """Every server, or why it is not there."""
+    wanted = SERVERS | (targets(venvs) if also_targets else {})
+    # No more at once than there are cores: the reference takes seconds of one to start.
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        started = executor.map(lambda one: start(lambda: Served(**one)), wanted.values())
+        service = executor.submit(start, Served.mounted)
+        return dict(zip(wanted, started)) | {"the service": service.result()}
+
+
 def main() -> None:
     """The whole matrix."""
-    venvs, *recordings = map(Path, sys.argv[1:])
-    with ThreadPoolExecutor() as executor:
-        started = dict(zip(SERVERS, executor.map(start, SERVERS.values())))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("venvs", type=Path)
+    parser.add_argument("--targets", action="store_true", help="also environments that run as Python")
+    parser.add_argument("--recordings", type=Path, help="their directory")
+    arguments = parser.parse_args()
+    venvs, recordings = arguments.venvs, [arguments.recordings] if arguments.recordings else []
+    started = all_of_them(venvs, arguments.targets)
     try:
         for name, served in started.items():
             if isinstance(served, Unavailable):
@@ -79,6 +112,8 @@ def main() -> None:
             elif isinstance(served, Exception):
                 say("server", "-", f"starts: {name}", f"{type(served).__name__}: {served}")
         urls = {name: served.url for name, served in started.items() if isinstance(served, Served)}
+        if service := urls.pop("the service", None):
+            urls |= {name: f"{service}/openenv/{environment}" for name, environment in MOUNTED.items()}
         for generation in GENERATIONS:
             run(generation, [venvs / generation / "bin" / "python", HERE / "program.py", generation], urls)
         run("recordings", [venvs / "0.10" / "bin" / "python", HERE / "recordings.py", *recordings], urls)

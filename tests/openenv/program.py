@@ -60,6 +60,8 @@ def later(generation: str) -> Iterator[Part]:
             (name("EchoEnv"), "ws mounted", "mounted echo", typed.run),
             (name("GenericEnvClient"), "ws", "echo", generic.run),
             (name("GenericEnvClient"), "ws mounted", "mounted echo", generic.run),
+            (name("EchoEnv"), "ws template", "template", typed.run),
+            (name("GenericEnvClient"), "ws template", "template", generic.run),
             (name("GenericEnvClient"), "ws", "echo", sessions.apart),
             (name("GenericEnvClient"), "ws", "echo 2", sessions.capacity),
             (name("GridWorldEnv"), "ws", "grid_world", games.grid_world),
@@ -117,6 +119,8 @@ def raw() -> Iterator[Part]:
     yield "raw", "http mounted", "mounted echo", stateless.run
     yield "raw", "ws", "echo", frames.run
     yield "raw", "ws mounted", "mounted echo", frames.run
+    yield "raw", "http template", "template", stateless.run
+    yield "raw", "ws template", "template", frames.run
     yield "raw", "ws", "echo 2", frames.capacity
     yield "raw", "mcp", "echo_mcp", jsonrpc.over_http
     yield "raw", "ws mcp", "echo_mcp", jsonrpc.over_websocket

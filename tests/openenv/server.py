@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -15,13 +16,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """The longest wait for a server to listen: far more than it takes, since a busy machine is no mistake."""
 
 LISTENING = "listening on "
-SERVICE_LISTENING = "Hothouse listens on "
 
 REFERENCE = Path(__file__).resolve().parent / "reference" / "serve.py"
+
+UPSTREAM = ("coding", "connect4", "grid_world")
+"""What the openenv repository has, and no package."""
 
 
 class Unavailable(Exception):
@@ -32,21 +35,24 @@ def command(name: str, *, era: str, http_session: str, capacity: int) -> list[st
     """The command line of a server of the environment `name`.
 
     `HOTHOUSE_BINARY` names our program. `OPENENV_REFERENCE` is set instead for the reference: the folder of the virtual
-    environments, of which the one of the era serves.
+    environments. The one of the era serves; but those environments that are in no package need more packages.
     """
     flags = [name, "--port", "0", "--era", era, "--http-session", http_session, "--capacity", str(capacity)]
     reference = os.environ.get("OPENENV_REFERENCE")
     if reference is None:
         return [os.environ["HOTHOUSE_BINARY"], "env", "serve", *flags]
-    venv = "seed" if era == "seed" else "0.10"
+    venv = "seed" if era == "seed" else "environments" if name in UPSTREAM else "0.10"
+    if venv == "environments" and "OPENENV_SOURCE" not in os.environ:
+        raise Unavailable("it is in no package; OPENENV_SOURCE may name a checkout of the openenv repository")
     return [str(Path(reference, venv, "bin", "python")), str(REFERENCE), *flags]
 
 
-def mounted_command() -> list[str]:
-    """The command line of the whole service, which has the same environments below `/openenv/NAME`."""
-    if "OPENENV_REFERENCE" in os.environ:
-        raise Unavailable("the reference serves one environment, at the root")
-    return [os.environ["HOTHOUSE_BINARY"], "serve", "--listen", "127.0.0.1:0"]
+def _with_python(venv: Path | None) -> dict[str, str]:
+    """The variables with which the server's `python` is that of a virtual environment, and finds our worker."""
+    if venv is None:
+        return {}
+    path = [str(REFERENCE.parent), str(REFERENCE.parents[3] / "python" / "src")]
+    return {"PATH": f"{venv}/bin:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PYTHONPATH": ":".join(path)}
 
 
 class Served:
@@ -59,14 +65,23 @@ class Served:
         era: str = "today",
         http_session: str = "stateless",
         capacity: int = 16,
-        mounted: bool = False,
+        python: Path | None = None,
     ) -> None:
-        self.name = name
+        """Starts it. `python` is a virtual environment, whose Python runs environments that are not built in."""
+        arguments = command(name, era=era, http_session=http_session, capacity=capacity)
+        self._start(arguments, _with_python(python))
+
+    @classmethod
+    def mounted(cls) -> Served:
+        """Starts the whole service, which has the same environments below `/openenv/NAME`."""
+        if "OPENENV_REFERENCE" in os.environ:
+            raise Unavailable("the reference serves one environment, at the root")
+        served = cls.__new__(cls)
+        served._start([os.environ["HOTHOUSE_BINARY"], "serve", "--listen", "127.0.0.1:0", "--json"], {})
+        return served
+
+    def _start(self, arguments: list[str], environment: dict[str, str]) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="hothouse-openenv-")
-        if mounted:
-            arguments = mounted_command()
-        else:
-            arguments = command(name, era=era, http_session=http_session, capacity=capacity)
         self._errors = Path(self._home.name, "stderr").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
             arguments,
@@ -74,7 +89,7 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, "HOTHOUSE_HOME": self._home.name},
+            env={**os.environ, **environment, "HOTHOUSE_HOME": self._home.name},
         )
         try:
             self.url = self._listening()
@@ -108,8 +123,8 @@ class Served:
             said.append(line)
             if line.startswith(LISTENING):
                 return line[len(LISTENING) :].strip().rstrip("/")
-            if line.startswith(SERVICE_LISTENING):
-                return f"{line[len(SERVICE_LISTENING) :].strip()}/openenv/{self.name}"
+            if line.startswith("{"):
+                return json.loads(line)["url"].rstrip("/")
 
     def errors(self) -> str:
         """The end of what the server said on standard error."""
