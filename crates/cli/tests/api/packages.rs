@@ -111,7 +111,7 @@ fn an_author_reads_why_a_package_cannot_be_served() -> Result<()> {
     let home = tempfile::tempdir()?;
     let path = package(home.path(), "import nothing_of_this_name\n")?;
     let refused = hothouse(home.path(), &["env", "serve", &path, "--port", "0"]);
-    assert_eq!(refused.status, 125, "{refused:?}");
+    assert_ne!(refused.status, 0, "{refused:?}");
     assert!(refused.stderr.contains("server/environment.py\", line 1"), "the traceback: {refused:?}");
     assert!(refused.stderr.contains("nothing_of_this_name"), "{refused:?}");
     fs::write(home.path().join("mine/openenv.yaml"), "name: mine\nruntime: java\n")?;

@@ -6,7 +6,7 @@ use hothouse_domain::{ErrorCode, ExecSpec};
 use hothouse_sandbox::{DialStream, DialTarget, Sandbox, SandboxError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Case, code, ok, sh};
+use super::{Case, code, ok};
 use crate::cases;
 
 pub(crate) fn group() -> Vec<Case> {
