@@ -1,6 +1,6 @@
 //! Environments in Python, played by a real worker over a real socket.
 
-#![expect(clippy::tests_outside_test_module, reason = "the whole program is a test")]
+#![expect(clippy::tests_outside_test_module, clippy::unwrap_used, reason = "the whole program is a test")]
 
 use std::path::Path;
 use std::process::Stdio;

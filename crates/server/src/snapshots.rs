@@ -64,7 +64,7 @@ pub(crate) async fn fork(
 ) -> Result<Response, Refusal> {
     let asked = key.asked(&caller, &mut query, &format!("fork {}", sandbox.id()), &spec)?;
     query.finish()?;
-    let forked = app.fleet.fork(sandbox, spec, asked).await;
+    let forked = Box::pin(app.fleet.fork(sandbox, spec, asked)).await;
     app.metrics.create(forked.as_ref().map(|_| ()).map_err(FleetError::code));
     let (fork, replay) = forked?;
     Ok(made(&fork.info(), &format!("/v1/sandboxes/{}", fork.id()), replay))

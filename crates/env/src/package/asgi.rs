@@ -91,25 +91,23 @@ impl Server {
 
 impl Servers {
     async fn open(&self) -> Result<AsgiInstance, OpenError> {
-        loop {
-            let all = self.0.lock().await.clone();
-            for server in all.iter().filter(|server| server.has_room()) {
-                match AsgiInstance::open(server).await {
-                    Ok(instance) => return Ok(instance),
-                    Err(Refused::Full) => {}
-                    Err(Refused::Failed(error)) => return Err(error),
-                }
-            }
-            let Some(first) = all.first() else { return Err(failed("no server of it was started")) };
-            let another = Arc::new(Server::new(first.home.another()));
-            match AsgiInstance::open(&another).await {
-                Ok(instance) => {
-                    self.0.lock().await.push(another);
-                    return Ok(instance);
-                }
-                Err(Refused::Full) => return Err(failed("its server takes no session at all")),
+        let all = self.0.lock().await.clone();
+        for server in all.iter().filter(|server| server.has_room()) {
+            match AsgiInstance::open(server).await {
+                Ok(instance) => return Ok(instance),
+                Err(Refused::Full) => {}
                 Err(Refused::Failed(error)) => return Err(error),
             }
+        }
+        let Some(first) = all.first() else { return Err(failed("no server of it was started")) };
+        let another = Arc::new(Server::new(first.home.another()));
+        match AsgiInstance::open(&another).await {
+            Ok(instance) => {
+                self.0.lock().await.push(another);
+                Ok(instance)
+            }
+            Err(Refused::Full) => Err(failed("its server takes no session at all")),
+            Err(Refused::Failed(error)) => Err(error),
         }
     }
 }

@@ -30,6 +30,7 @@ pub struct PackageOptions {
     pub home: PathBuf,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are mapped by it")]
 pub(super) fn failed(message: impl ToString) -> OpenError {
     OpenError { message: message.to_string(), traceback: None }
 }
@@ -64,7 +65,7 @@ pub async fn environment(
         }
         Runtime::Asgi => {
             let home = Home::server(fleet.clone(), spec, target);
-            let mut environment = asgi::environment(home).await?;
+            let mut environment = Box::pin(asgi::environment(home)).await?;
             rename(&mut environment, target);
             Ok(environment)
         }
