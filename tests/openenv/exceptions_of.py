@@ -41,6 +41,8 @@ OURS["http_seed_echo"] = {
     "schema": MORE,
     "metadata": MORE,
     "openapi": MORE,
+    "web": MORE,
+    "root": MORE,
     "state": "a step that fails is none; there it was counted",
 }
 

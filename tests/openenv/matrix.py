@@ -34,8 +34,6 @@ SERVERS: dict[str, dict[str, object]] = {
     "coding": {"name": "coding"},
     "grid_world": {"name": "grid_world"},
     "connect4": {"name": "connect4"},
-    "mounted echo": {"name": "echo", "mounted": True},
-    "mounted echo_mcp": {"name": "echo_mcp", "mounted": True},
     # Recordings count from a server's start, and fill it.
     "recorded echo seed": {"name": "echo", "era": "seed", "http_session": "shared"},
     "recorded coding seed": {"name": "coding", "era": "seed", "http_session": "shared"},
