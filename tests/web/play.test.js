@@ -8,7 +8,7 @@ import { close, connected, open, reset, rows, serve, serveAll, shows, texts } fr
 after(close);
 
 const say = async (page, message, step) => {
-  await page.getByRole("textbox").fill(message);
+  await page.getByRole("textbox", { name: /^message/ }).fill(message);
   await page.click("#step");
   await shows(page, "#shown-step", new RegExp(`^${step}$`));
 };
@@ -101,7 +101,7 @@ test("grid_world: to the goal, where nothing can be done but begin anew", async 
 test("clicks that come faster than answers are steps in their order", async (test) => {
   const { base } = await serve(test, "echo");
   const page = await connected(await open(test, base));
-  await page.getByRole("textbox").fill("x");
+  await page.getByRole("textbox", { name: /^message/ }).fill("x");
   await page.evaluate(() => {
     const [form, field] = [document.getElementById("action-form"), document.querySelector("#action-form textarea")];
     document.getElementById("reset-form").requestSubmit();
@@ -142,11 +142,11 @@ test("echo_mcp: each tool has a form, and a step may call one too", async (test)
   const tool = (name) => page.locator("details.tool", { hasText: name });
   assert.deepEqual(await texts(page, "details.tool summary code"), ["echo_message", "echo_with_length"]);
   await shows(page, "details.tool .hint", "Echo back the message.");
-  await tool("echo_message").getByRole("textbox").fill("by hand");
+  await tool("echo_message").getByRole("textbox", { name: /^message/ }).fill("by hand");
   await page.getByRole("button", { name: "Call echo_message" }).click();
   await shows(page, "details.tool .result", /^by hand$/);
   await tool("echo_with_length").locator("summary").first().click();
-  await tool("echo_with_length").getByRole("textbox").fill("four");
+  await tool("echo_with_length").getByRole("textbox", { name: /^message/ }).fill("four");
   await page.getByRole("button", { name: "Call echo_with_length" }).click();
   await tool("echo_with_length").locator(".result", { hasText: '"length":4' }).waitFor();
   await reset(page);
@@ -173,7 +173,7 @@ test("what the server refuses stands at its field", async (test) => {
   const page = await connected(await open(test, base));
   await page.getByText("More").click();
   await page.getByLabel("metadata").fill("[1]");
-  await page.getByRole("textbox").fill("x");
+  await page.getByRole("textbox", { name: /^message/ }).fill("x");
   await page.click("#step");
   await page.locator(".field", { has: page.getByLabel("metadata") }).locator(".error", { hasText: "valid dictionary" }).waitFor();
   assert.equal(await page.getByLabel("metadata").getAttribute("aria-invalid"), "true");
