@@ -98,7 +98,7 @@ pub trait Rules: Clone + Send + fmt::Debug + 'static {
     /// [`Failed`]: it cannot be done now.
     fn step(&mut self, action: Self::Action, shown: &mut Observed) -> Result<(), Failed>;
 
-    /// Fields of its state beside `episode_id` and `step_count`, as a JSON object; see [`fields`].
+    /// Fields of its state beside `episode_id` and `step_count`, as a JSON object.
     fn state(&self) -> Option<Vec<u8>> {
         None
     }
