@@ -128,7 +128,10 @@ pub(crate) fn fields(of: &impl Serialize) -> Option<Vec<u8>> {
 pub(crate) fn read<A: DeserializeOwned>(action: &str, model: &Model) -> Result<A, StepError> {
     // Nearly all actions are just as they should be; what is not is looked at again, for what it could mean or for what
     // is wrong with it.
-    if let Ok(action) = serde_json::from_str(action) {
+    // An object only: a list of its fields' values would be read as well.
+    if action.trim_ascii_start().starts_with('{')
+        && let Ok(action) = serde_json::from_str(action)
+    {
         return Ok(action);
     }
     let given =
