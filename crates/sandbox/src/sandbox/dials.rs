@@ -21,7 +21,8 @@ impl Sandbox {
         let since = Instant::now();
         let stream = self
             .attempts(Repeat::Safe, || async {
-                let left = wait.saturating_sub(since.elapsed()).as_millis();
+                // Rounded up: nobody is to be told of a failure before the time that he gave has passed.
+                let left = wait.saturating_sub(since.elapsed()).as_nanos().div_ceil(1_000_000);
                 let wait_ms = u64::try_from(left).unwrap_or(u64::MAX).min(MAX_DIAL_WAIT_MS);
                 let request = Request::Dial { target: target.clone(), wait_ms };
                 let mut stream = self.open(&request, WakeWhen::Any).await?;
