@@ -49,7 +49,7 @@ impl EnvServer {
             return Err(BindError::Exposed(address));
         }
         let listen = |source| BindError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let listener = crate::listener::listen(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         Ok(Self { listener, address, exposure, limits: options.limits, openenv })
     }

@@ -26,6 +26,7 @@ mod images;
 pub mod keyring;
 mod limits;
 mod linger;
+mod listener;
 mod metrics;
 mod openapi;
 mod origin;

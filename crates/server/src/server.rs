@@ -93,7 +93,7 @@ impl Server {
             return Err(BindError::Exposed(address));
         }
         let listen = |source| BindError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let listener = crate::listener::listen(address).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let (limits, environments) = (options.limits, options.environments);
         Ok(Self { listener, address, fleet, limits, exposure, auth, tls, environments })
