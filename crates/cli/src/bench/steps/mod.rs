@@ -15,6 +15,7 @@ mod lane;
 mod place;
 mod plan;
 mod rounds;
+mod sandboxed;
 mod script;
 mod server;
 mod session;
@@ -99,8 +100,14 @@ pub(super) fn run(args: &StepsArgs, rounds: usize) -> anyhow::Result<Report> {
             .not_measured
             .push("the reference: name a Python with openenv 0.10.0 by --reference-python".to_owned());
     }
-    rounds::measure(&mut report, &sides, &plan, rounds)?;
+    rounds::measure(&mut report, &sides, &plan, &plan.operations(), rounds)?;
     drop(sides);
+    if plan.wants(Case::Worker) {
+        sandboxed::worker(&mut report, &plan, rounds)?;
+    }
+    if plan.wants(Case::Start) {
+        sandboxed::start(&mut report, &plan, rounds)?;
+    }
     if plan.wants(Case::Batch) {
         rounds::batch(&mut report, &plan, rounds)?;
     }

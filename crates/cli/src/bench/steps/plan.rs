@@ -64,8 +64,18 @@ pub(super) enum Case {
     Batch,
     /// Memory of idle sessions
     Idle,
+    /// Steps of a Python class in a sandbox, against the same class in the reference's server
+    Worker,
+    /// Sessions that each get a sandbox, opened one after the other
+    Start,
     /// Steps by the official Python client
     Client,
+}
+
+impl Case {
+    fn needs_own_server(self) -> bool {
+        matches!(self, Self::Batch | Self::Idle | Self::Worker | Self::Start)
+    }
 }
 
 /// An argument that does not go with the others.
@@ -126,8 +136,11 @@ impl StepsArgs {
                 );
             }
         }
-        if self.url.is_some() && cases.iter().any(|case| matches!(case, Case::Batch | Case::Idle)) {
-            return wrong("--cases", "names batch or idle, which need a server of our own; leave out --url");
+        if self.url.is_some() && cases.iter().any(|case| case.needs_own_server()) {
+            return wrong(
+                "--cases",
+                "names batch, idle, worker or start, which need a server of our own; leave out --url",
+            );
         }
         if self.reference_python.is_none() && cases.contains(&Case::Client) {
             return wrong("--cases", "names client, which needs --reference-python");
@@ -154,9 +167,9 @@ impl StepsArgs {
     fn cases(&self) -> Vec<Case> {
         let mut cases = self.cases.clone();
         if cases.is_empty() {
-            cases = vec![Case::Websocket, Case::Http, Case::Open, Case::Churn, Case::Batch, Case::Idle];
+            cases = Case::value_variants().iter().copied().filter(|case| *case != Case::Client).collect();
             // Of a server that is there neither processes nor other environments are known.
-            cases.retain(|case| self.url.is_none() || !matches!(case, Case::Batch | Case::Idle));
+            cases.retain(|case| self.url.is_none() || !case.needs_own_server());
         }
         if self.python_client && !cases.contains(&Case::Client) {
             cases.push(Case::Client);
@@ -192,7 +205,7 @@ impl Plan {
                 Case::Open => all.push(Operation::Open(MANY)),
                 Case::Churn => all.push(Operation::Churn(PLACES)),
                 Case::Client => all.extend([1, PLACES].map(Operation::Client)),
-                Case::Batch | Case::Idle => {}
+                Case::Batch | Case::Idle | Case::Worker | Case::Start => {}
             }
         }
         all

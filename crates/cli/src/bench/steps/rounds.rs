@@ -61,6 +61,8 @@ pub(super) enum Operation {
     Churn(usize),
     /// Steps of so many sessions, by the official client.
     Client(usize),
+    /// Steps of so many sessions of a class in Python.
+    Worker(usize),
 }
 
 /// All rounds of one server.
@@ -81,12 +83,13 @@ impl Operation {
             Self::Open(n) => format!("open {n} at once"),
             Self::Churn(_) => "open, step once, close".to_owned(),
             Self::Client(_) => "official client's step".to_owned(),
+            Self::Worker(_) => "step of a Python class".to_owned(),
         }
     }
 
     fn at_once(self) -> usize {
         match self {
-            Self::Step(_, n) | Self::Open(n) | Self::Churn(n) | Self::Client(n) => n,
+            Self::Step(_, n) | Self::Open(n) | Self::Churn(n) | Self::Client(n) | Self::Worker(n) => n,
         }
     }
 
@@ -98,7 +101,9 @@ impl Operation {
             Self::Step(Transport::WebSocket, 1000) => Some(15.0),
             Self::Step(Transport::Http, 1 | 16) => Some(5.0),
             Self::Client(1) => Some(1.3),
-            Self::Step(..) | Self::Open(_) | Self::Churn(_) | Self::Client(_) => None,
+            Self::Worker(1) => Some(1.0),
+            Self::Worker(100) => Some(2.0),
+            Self::Step(..) | Self::Open(_) | Self::Churn(_) | Self::Client(_) | Self::Worker(_) => None,
         }
     }
 
@@ -112,8 +117,14 @@ impl Operation {
 ///
 /// # Errors
 /// When a server fails, or answers wrongly.
-pub(super) fn measure(report: &mut Report, sides: &[Side], plan: &Plan, rounds: usize) -> anyhow::Result<()> {
-    for operation in plan.operations() {
+pub(super) fn measure(
+    report: &mut Report,
+    sides: &[Side],
+    plan: &Plan,
+    operations: &[Operation],
+    rounds: usize,
+) -> anyhow::Result<()> {
+    for operation in operations.iter().copied() {
         let sides: Vec<&Side> = sides
             .iter()
             .filter(|side| side.role != Role::Floor || operation.has_floor(&plan.action))
@@ -141,6 +152,7 @@ fn once(operation: Operation, side: &Side, plan: &Plan) -> anyhow::Result<Figure
             let load = Load { transport, ..load.clone() };
             return step(&load, sessions, plan.time, watch);
         }
+        Operation::Worker(sessions) => return step(load, sessions, plan.time, watch),
         Operation::Open(sessions) => {
             let (swarm, tally) = Swarm::open(load, sessions, sessions)?;
             swarm.close()?;
@@ -177,7 +189,9 @@ impl Entry {
             ratio.iter().map(|ratio| format!("rate {ratio} × the reference")).collect();
         match operation {
             Operation::Open(_) => said.push(format!("all open after {:.3} s", seconds(&self.series))),
-            Operation::Step(..) => said.push(format!("opened in {:.3} s", seconds(&self.openings))),
+            Operation::Step(..) | Operation::Worker(_) => {
+                said.push(format!("opened in {:.3} s", seconds(&self.openings)))
+            }
             Operation::Churn(_) | Operation::Client(_) => {}
         }
         said.join("; ")

@@ -1,5 +1,6 @@
 //! The servers that are compared, each started for one run and ended with it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -35,7 +36,10 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN_S: i64 = 10;
 /// More sessions than any case opens; the reference has as many.
 const CAPACITY: &str = "100000";
+/// The module of the reference that authors import from, and ours in its place.
+const IMPORTED: (&str, &str) = ("openenv.core.env_server", "hothouse.env");
 const APP: &str = include_str!("reference_app.py");
+const MANIFEST: &str = "spec_version: 1\nname: echo\nversion: 1.0.0\nruntime: hothouse\napp: app:app\n";
 
 impl Server {
     /// Starts this same program, serving an environment.
@@ -43,11 +47,33 @@ impl Server {
     /// # Errors
     /// When it does not come up; with the end of what it logged.
     pub(super) fn hothouse(environment: &str, placement: &Placement) -> anyhow::Result<Self> {
+        Self::serving(environment.as_ref(), directory()?, placement)
+    }
+
+    /// Starts this same program, serving the reference's class as a package: in Python, in a sandbox. Only what it imports
+    /// from is another.
+    ///
+    /// # Errors
+    /// When it does not come up; with the end of what it logged.
+    pub(super) fn package(placement: &Placement) -> anyhow::Result<Self> {
         let directory = directory()?;
+        let package = directory.path().join("echo");
+        let files = [("app.py", APP.replace(IMPORTED.0, IMPORTED.1)), ("openenv.yaml", MANIFEST.to_owned())];
+        fs::create_dir(&package).context("making a package")?;
+        for (name, content) in files {
+            fs::write(package.join(name), content)
+                .with_context(|| format!("writing the package's {name}"))?;
+        }
+        Self::serving(package.as_os_str(), directory, placement)
+    }
+
+    fn serving(environment: &OsStr, directory: TempDir, placement: &Placement) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command
-            .args(["env", "serve", environment, "--host", "127.0.0.1", "--port", "0", "--capacity", CAPACITY])
+            .args(["env", "serve"])
+            .arg(environment)
+            .args(["--host", "127.0.0.1", "--port", "0", "--capacity", CAPACITY])
             .env("HOTHOUSE_HOME", directory.path().join("home"))
             .env_remove("HOTHOUSE_SERVER")
             .env("RUST_LOG", "warn")
@@ -60,6 +86,7 @@ impl Server {
         stdout.read_line(&mut line).context("reading the server's first line")?;
         let Some(address) = address_in(&line) else {
             let status = child.wait().context("waiting for the server")?;
+            let environment = environment.display();
             bail!("hothouse env serve {environment} did not start ({status}): {}", logged(&directory));
         };
         Ok(Self { child, address, directory, _stdout: Some(stdout) })
