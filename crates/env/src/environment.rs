@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::game::Game;
 use crate::instance::Host;
 use crate::model::Model;
+use crate::tasks::{TaskError, TaskQuery};
 
 /// Which time's rules and wire hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,6 +128,17 @@ impl Environment {
             tools: None,
             turns,
             maker,
+        }
+    }
+
+    /// Answers what is asked of its tasks.
+    ///
+    /// # Errors
+    /// [`TaskError`]: it has none, or none there, or failed.
+    pub async fn tasks(&self, query: &TaskQuery) -> Result<Value, TaskError> {
+        match &self.maker {
+            Maker::Game { .. } => Err(TaskError::NotSupported(query.method())),
+            Maker::Host(host) => host.tasks(query).await,
         }
     }
 

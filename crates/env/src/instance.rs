@@ -10,6 +10,7 @@ use crate::environment::Era;
 use crate::game::{Reset, ToolError};
 use crate::observed::Observed;
 use crate::session::{SessionLimits, StepError};
+use crate::tasks::{TaskError, TaskQuery};
 
 /// Why no session could be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,10 +31,36 @@ pub enum Shown {
     Whole(Vec<u8>),
 }
 
+/// How arrays are told, where an environment has some.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Arrays {
+    /// As nested lists of numbers.
+    #[default]
+    Lists,
+    /// Larger ones packed: their type, their shape, and their bytes in Base64.
+    Packed,
+}
+
+/// What a client and its session have agreed on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// Whose rules hold.
+    pub era: Era,
+    /// How arrays are told.
+    pub arrays: Arrays,
+    /// What the session may use.
+    pub limits: SessionLimits,
+}
+
 /// Makes instances of one environment.
 pub trait Host: Send + Sync + fmt::Debug {
-    /// Makes one, by the rules of an era, for a session with these bounds.
-    fn open(&self, era: Era, limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>>;
+    /// Makes one, for a session on these terms.
+    fn open(&self, terms: Terms) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>>;
+
+    /// Answers what is asked of the environment's tasks. Most have none.
+    fn tasks<'a>(&'a self, query: &'a TaskQuery) -> BoxFuture<'a, Result<Value, TaskError>> {
+        Box::pin(async { Err(TaskError::NotSupported(query.method())) })
+    }
 }
 
 /// One that plays. Its session never asks for two things at once. Dropping it ends it; [`Instance::close`] ends it in

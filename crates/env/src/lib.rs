@@ -24,13 +24,15 @@ pub mod pong;
 mod sandboxes;
 mod session;
 mod step_log;
+mod tasks;
 pub mod worker;
 
 pub use catalogue::Catalogue;
 pub use environment::{Environment, Era, Maker, Schemas, Tool, Turns};
 pub use game::{Failed, Game, Reset, Rules, ToolError, Typed};
-pub use instance::{Host, Instance, OpenError, Shown};
+pub use instance::{Arrays, Host, Instance, OpenError, Shown, Terms};
 pub use observed::{Observed, Reward};
 pub use places::{Full, Place, Places};
 pub use sandboxes::{Fitting, Sandboxes, SandboxesOptions, Stocked};
 pub use session::{Session, SessionLimits, StepError};
+pub use tasks::{TaskError, TaskQuery};

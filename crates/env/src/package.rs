@@ -10,6 +10,7 @@
 //! Each is made once for its content, and never changed after.
 
 mod asgi;
+mod description;
 mod home;
 mod kit;
 mod layers;

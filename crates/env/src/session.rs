@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::environment::{Environment, Era, Maker, Turns};
+use crate::environment::{Environment, Maker, Turns};
 use crate::game::{Failed, Game, Reset, ToolError};
-use crate::instance::{Instance, OpenError, Shown};
+use crate::instance::{Instance, OpenError, Shown, Terms};
 use crate::model::{Model, Wrong};
 use crate::observed::Observed;
 use crate::step_log::{Known, StepLog};
@@ -139,14 +139,11 @@ impl Session {
     ///
     /// # Errors
     /// [`OpenError`]: what plays could not be made.
-    pub async fn open(
-        environment: &Arc<Environment>,
-        era: Era,
-        limits: SessionLimits,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(environment: &Arc<Environment>, terms: Terms) -> Result<Self, OpenError> {
+        let Terms { era, limits, .. } = terms;
         let player = match &environment.maker {
             Maker::Game { action, make } => Player::Game { game: make(era), action: Arc::clone(action) },
-            Maker::Host(host) => Player::Instance(host.open(era, limits).await?),
+            Maker::Host(host) => Player::Instance(host.open(terms).await?),
         };
         let phase = match environment.turns {
             Turns::AtOnce | Turns::ItsOwn => Phase::Playing,
@@ -434,10 +431,11 @@ mod tests {
 
     use super::*;
     use crate::builtin;
+    use crate::environment::Era;
 
     async fn session(name: &str) -> Session {
         let limits = SessionLimits { observation_bytes: 4096, ..SessionLimits::default() };
-        Session::open(&builtin::find(name).unwrap(), Era::Today, limits).await.unwrap()
+        Session::open(&builtin::find(name).unwrap(), Terms { limits, ..Terms::default() }).await.unwrap()
     }
 
     fn sent(observed: &Observed, era: Era) -> Value {

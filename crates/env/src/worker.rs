@@ -17,14 +17,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::environment::{Environment, Era, Maker, Turns};
-use crate::instance::{Host, Instance, OpenError};
-use crate::session::SessionLimits;
+use crate::environment::{Environment, Maker, Turns};
+use crate::game::Failed;
+use crate::instance::{Host, Instance, OpenError, Terms};
+use crate::tasks::{TaskError, TaskQuery};
 use instance::WorkerInstance;
 use link::Link;
 pub use protocol::Hello;
+use protocol::{Ask, Told};
 
 /// A byte stream to a worker.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -85,10 +88,30 @@ impl Worker {
 }
 
 impl Host for Worker {
-    fn open(&self, _era: Era, _limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, terms: Terms) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+        Box::pin(async move {
+            let link = self.link().await?;
+            Ok(Box::new(WorkerInstance::open(link, terms.arrays).await?) as Box<dyn Instance>)
+        })
+    }
+
+    fn tasks<'a>(&'a self, query: &'a TaskQuery) -> BoxFuture<'a, Result<Value, TaskError>> {
         Box::pin(async {
             let link = self.link().await?;
-            Ok(Box::new(WorkerInstance::open(link).await?) as Box<dyn Instance>)
+            let request = json!({"method": query.method(), "arguments": query.arguments()}).to_string();
+            // No session has this number: an instance made for this once answers.
+            let number = link.admit();
+            let told = link.ask(number, Ask::Tasks, request.as_bytes()).await;
+            link.dismiss(number);
+            match told.map_err(|lost| Failed::new(lost.to_string()))? {
+                Told::Done(answer) => {
+                    Ok(serde_json::from_slice(&answer).map_err(|error| Failed::new(error.to_string()))?)
+                }
+                Told::Failed(reason) => Err(protocol::no_tasks(query, &reason)),
+                Told::Invalid(_) | Told::Hello(_) => {
+                    Err(Failed::new(format!("its worker does not understand {}", query.method())).into())
+                }
+            }
         })
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use hothouse_env::package::{Layers, Target};
 use hothouse_env::worker::{Dial, Stream, Worker};
-use hothouse_env::{Environment, Era, Session, SessionLimits, StepError};
+use hothouse_env::{Environment, Era, Session, StepError, Terms};
 use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -120,7 +120,7 @@ fn dial(socket: &Path) -> Dial {
 }
 
 async fn session(started: &Started) -> Session {
-    let opened = Session::open(&started.environment, Era::Today, SessionLimits::default());
+    let opened = Session::open(&started.environment, Terms::default());
     tokio::time::timeout(PATIENCE, opened).await.unwrap().unwrap()
 }
 

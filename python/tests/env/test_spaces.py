@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import OrderedDict
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import pytest
 from gymnasium import Space, spaces
 
+from hothouse.env.packed import packed, unpacked
 from hothouse.env.scalars import WRONG, Errors
 from hothouse.env.spaces import SpaceUnknown, described, schema_of_space, space_of
 from hothouse.env.texts import text
-from hothouse.env.values import check_of_space, plain_of_space
+from hothouse.env.values import Arrays, check_of_space, plain_of_space
 
 INF = float("inf")
 SPACES: list[Any] = [
@@ -70,6 +72,71 @@ def test_samples_go_there_and_back(space: Any) -> None:
         assert errors == []
         assert space.contains(made)
         assert str(made) == str(sample)
+
+
+LARGE: list[Any] = [
+    spaces.Box(0, 255, (7, 5, 3), np.uint8),
+    spaces.Box(-INF, INF, (130,), np.float32),
+    spaces.Box(-5, 5, (9, 9), np.int16),
+    spaces.MultiBinary(100),
+    spaces.MultiDiscrete([3] * 80),
+    spaces.Dict(pixels=spaces.Box(0, 1, (80,)), more=spaces.Tuple([spaces.Discrete(3), spaces.Box(0, 1, (100,))])),
+]
+
+
+@pytest.mark.parametrize("space", [*SPACES, *LARGE], ids=str)
+def test_samples_go_there_and_back_packed(space: Any) -> None:
+    space.seed(7)
+    check, plain = check_of_space(space), plain_of_space(space, Arrays.PACKED)
+    for _ in range(20):
+        sample = space.sample()
+        said = text(plain(sample))
+        assert (b"base64" in said) == (space in LARGE)
+        errors: Errors = []
+        made = check(json.loads(said), errors)
+        assert errors == []
+        assert space.contains(made)
+        assert str(made) == str(sample)
+
+
+def test_what_is_packed_is_in_one_order_of_bytes() -> None:
+    array = np.arange(100, dtype=">i4").reshape(10, 10).T
+    said = packed(array)
+    assert (said["dtype"], said["shape"]) == ("int32", [10, 10])
+    assert base64.b64decode(said["base64"])[4:8] == (10).to_bytes(4, "little")
+    made = unpacked(said)
+    assert np.array_equal(made, array)
+    assert made.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"dtype": "object"}, "no type of numbers"),
+        ({"dtype": "nothing"}, "no type of numbers"),
+        ({"dtype": "U4"}, "no type of numbers"),
+        ({"dtype": ["f4"]}, "are texts"),
+        ({"shape": [-1, 4]}, "list of whole numbers"),
+        ({"shape": "4"}, "list of whole numbers"),
+        ({"shape": [3]}, "has not 4 bytes"),
+        ({"shape": [1 << 40, 1 << 40]}, "has not 4 bytes"),
+        ({"base64": "&"}, ""),
+        ({"base64": "é"}, ""),
+    ],
+)
+def test_what_is_packed_wrongly_is_told(changed: dict[str, Any], why: str) -> None:
+    said = {"dtype": "uint8", "shape": [4], "base64": "AAECAw==", **changed}
+    errors: Errors = []
+    assert check_of_space(spaces.Box(0, 255, (4,), np.uint8))(said, errors) is WRONG
+    assert errors[0]["type"] == "value_error"
+    assert why in errors[0]["msg"]
+
+
+def test_a_packed_array_of_another_shape_is_told() -> None:
+    errors: Errors = []
+    check = check_of_space(spaces.Box(0, 255, (2,), np.uint8))
+    assert check({"dtype": "uint8", "shape": [4], "base64": "AAECAw=="}, errors) is WRONG
+    assert errors[0]["type"] == "too_long"
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)

@@ -122,3 +122,70 @@ fn an_author_reads_why_a_package_cannot_be_served() -> Result<()> {
     assert!(twice.status != 0 && twice.stderr.contains("is there already"), "{twice:?}");
     Ok(())
 }
+
+/// Has three tasks, and cannot count them.
+const TASKED: &str = r#"
+from hothouse.env import Environment
+from models import MineObservation, MineState
+
+TASKS = [{"number": 1}, {"number": 2}, {"number": 3}]
+
+class MineEnvironment(Environment):
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    def reset(self, seed=None, episode_id=None):
+        return MineObservation(hint="", guesses_left=0)
+    def step(self, action):
+        return MineObservation(hint="", guesses_left=0)
+    @property
+    def state(self):
+        return MineState()
+    def list_splits(self):
+        return ["train", {"name": "hard", "type": "test"}]
+    async def list_tasks(self, split):
+        if split not in ("train", "hard"):
+            raise ValueError(f"no split {split!r}")
+        return TASKS
+    def get_task(self, split, index):
+        return TASKS[index]
+    def get_task_range(self, split, start, stop):
+        return TASKS[start:stop]
+"#;
+
+#[tokio::test]
+async fn tasks_of_a_package_are_told() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let path = package(home.path(), TASKED)?;
+    let environment = Environment::serve(&path, &["--home", &home.path().display().to_string()])?;
+    assert_eq!(environment.get("/list_environments").await?, (200, json!(["mine"])));
+    let splits = json!([{"name": "train", "type": "train"}, {"name": "hard", "type": "test"}]);
+    assert_eq!(environment.get("/MINE/splits").await?, (200, splits));
+    let tasks = json!([{"number": 1}, {"number": 2}, {"number": 3}]);
+    for (path, body, status, wanted) in [
+        ("/mine/tasks", json!({"split": "train"}), 200, json!({"tasks": tasks, "env_name": "mine"})),
+        ("/mine/task", json!({"split": "train", "index": 1}), 200, json!({"task": {"number": 2}})),
+        ("/mine/task", json!({"split": "train", "index": 9}), 400, json!({"detail": "Invalid task index"})),
+        (
+            "/mine/task_range",
+            json!({"split": "train", "start": 1}),
+            200,
+            json!({"tasks": [{"number": 2}, {"number": 3}]}),
+        ),
+        (
+            "/mine/num_tasks",
+            json!({"split": "train"}),
+            501,
+            json!({"detail": "num_tasks is not supported for this environment"}),
+        ),
+        ("/mine/tasks", json!({"split": "none"}), 500, json!({"detail": "no split 'none'"})),
+        ("/other/tasks", json!({"split": "train"}), 404, json!({"detail": "unknown environment 'other'"})),
+    ] {
+        assert_eq!(environment.post(path, &body).await?, (status, wanted), "{path} {body}");
+    }
+    let (status, told) = environment.post("/mine/task", &json!({"split": 1})).await?;
+    assert_eq!(status, 422, "{told}");
+    assert_eq!(
+        (&told["detail"][0]["loc"], &told["detail"][1]["loc"]),
+        (&json!(["body", "split"]), &json!(["body", "index"]))
+    );
+    Ok(())
+}

@@ -25,11 +25,11 @@ use serde_json::{Map, Value};
 use super::Metadata;
 use crate::environment::{About, Environment, Era, Models, Turns};
 use crate::game::{Failed, Reset, ToolError, fields, read};
-use crate::instance::{Host, Instance, OpenError, Shown};
+use crate::instance::{Host, Instance, OpenError, Shown, Terms};
 use crate::model::{Field, Kind, Model};
 use crate::observed::{Observed, Reward};
 use crate::sandboxes::{Fitting, Housing, Sandboxes, step_error};
-use crate::session::{SessionLimits, StepError};
+use crate::session::StepError;
 pub use reward::Transform;
 use run::Ran;
 
@@ -116,7 +116,8 @@ struct Python {
 }
 
 impl Host for Python {
-    fn open(&self, era: Era, limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, terms: Terms) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+        let Terms { era, limits, .. } = terms;
         Box::pin(async move {
             let seat = self.kit.seat().await?;
             let kit = Arc::clone(&self.kit);

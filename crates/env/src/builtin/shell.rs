@@ -17,13 +17,13 @@ use serde_json::{Map, Value, json};
 
 use super::Metadata;
 use super::said::{self, Said};
-use crate::environment::{About, Environment, Era, Models, Turns};
+use crate::environment::{About, Environment, Models, Turns};
 use crate::game::{Failed, Reset, ToolError, fields, read};
-use crate::instance::{Host, Instance, OpenError, Shown};
+use crate::instance::{Host, Instance, OpenError, Shown, Terms};
 use crate::model::{Field, Kind, Model};
 use crate::observed::{Observed, Reward};
 use crate::sandboxes::{Fitting, Housing, Sandboxes, step_error};
-use crate::session::{SessionLimits, StepError};
+use crate::session::StepError;
 
 /// The shell that a fitted sandbox has.
 const NAME: &str = "session";
@@ -140,7 +140,8 @@ struct Shells {
 }
 
 impl Host for Shells {
-    fn open(&self, _: Era, limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, terms: Terms) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+        let limits = terms.limits;
         Box::pin(async move {
             let housing = self.sandboxes.take().await?;
             let action = Arc::clone(&self.action);

@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{SinkExt as _, StreamExt as _};
 use hothouse_sandbox::DialStream;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -18,21 +15,19 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::description;
 use super::home::Home;
 use super::running::failed;
-use crate::environment::{Environment, Era, Maker, Schemas, Tool, Turns};
+use crate::environment::{Environment, Maker, Schemas, Tool, Turns};
 use crate::game::{Failed, Reset, ToolError};
-use crate::instance::{Host, Instance, OpenError, Shown};
+use crate::instance::{Host, Instance, OpenError, Shown, Terms};
 use crate::model::Wrong;
 use crate::observed::{Observed, Reward};
-use crate::session::{SessionLimits, StepError};
+use crate::session::StepError;
+use crate::tasks::{TaskError, TaskQuery};
 
 /// Bytes of the largest message of a server.
 const LARGEST: usize = 100 << 20;
-/// Bytes of what a server says of itself.
-const LARGEST_DESCRIPTION: usize = 8 << 20;
-/// Time for a server to say so.
-const DESCRIBED: Duration = Duration::from_secs(60);
 
 /// The servers of one package: another one is started when those that run take no more sessions.
 #[derive(Debug)]
@@ -115,8 +110,8 @@ impl Servers {
 /// Starts the server and asks it what it is.
 pub(super) async fn environment(home: Home) -> Result<Environment, OpenError> {
     let server = Arc::new(Server::new(home));
-    let schema = get(&server.home, "/schema").await?;
-    let metadata = get(&server.home, "/metadata").await.unwrap_or_default();
+    let schema = description::get(&server.home, "/schema").await?;
+    let metadata = description::get(&server.home, "/metadata").await.unwrap_or_default();
     let tools = tools(&server).await;
     let text = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
     let class = text("name").unwrap_or_else(|| "Environment".to_owned());
@@ -138,36 +133,6 @@ pub(super) async fn environment(home: Home) -> Result<Environment, OpenError> {
         turns: Turns::ItsOwn,
         maker: Maker::Host(Arc::new(Servers(Mutex::new(vec![server])))),
     })
-}
-
-/// What the server answers to a GET.
-async fn get(home: &Home, path: &str) -> Result<Value, OpenError> {
-    let stream = home.connect().await.map_err(failed)?;
-    let asked = async {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let request = hyper::Request::get(path).header("host", "localhost").header("connection", "close");
-        let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
-        let answer = async {
-            let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
-            let status = answer.status();
-            let body = http_body_util::Limited::new(answer.into_body(), LARGEST_DESCRIPTION);
-            let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
-            if !status.is_success() {
-                return Err(format!("it answers {status} to GET {path}"));
-            }
-            serde_json::from_slice(&body).map_err(|e| format!("its answer to GET {path} is no JSON: {e}"))
-        };
-        // The connection is driven beside the request, and ends with it.
-        tokio::select! {
-            answer = answer => answer,
-            Err(error) = connection => Err(error.to_string()),
-        }
-    };
-    match tokio::time::timeout(DESCRIBED, asked).await {
-        Ok(answer) => answer.map_err(failed),
-        Err(_elapsed) => Err(failed(format!("it does not answer GET {path} within {DESCRIBED:?}"))),
-    }
 }
 
 /// Its tools; none where it has none, or is of a time before there were any.
@@ -195,10 +160,18 @@ async fn tools(server: &Arc<Server>) -> Option<Vec<Tool>> {
 }
 
 impl Host for Servers {
-    fn open(&self, _era: Era, _limits: SessionLimits) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
+    fn open(&self, _: Terms) -> BoxFuture<'_, Result<Box<dyn Instance>, OpenError>> {
         Box::pin(async {
             let instance = Self::open(self).await?;
             Ok(Box::new(instance) as Box<dyn Instance>)
+        })
+    }
+
+    fn tasks<'a>(&'a self, query: &'a TaskQuery) -> BoxFuture<'a, Result<Value, TaskError>> {
+        Box::pin(async {
+            let first = self.0.lock().await.first().cloned();
+            let server = first.ok_or_else(|| failed("no server of it was started"))?;
+            description::tasks(&server.home, query).await
         })
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::link::Link;
 use super::protocol::{self, Ask, Told};
 use crate::game::{Failed, Reset, ToolError};
-use crate::instance::{Instance, OpenError, Shown};
+use crate::instance::{Arrays, Instance, OpenError, Shown};
 use crate::observed::Observed;
 use crate::session::StepError;
 
@@ -18,6 +18,7 @@ use crate::session::StepError;
 pub(super) struct WorkerInstance {
     link: Arc<Link>,
     session: u32,
+    arrays: Arrays,
 }
 
 /// Told to the worker however a session ends.
@@ -28,10 +29,14 @@ impl Drop for WorkerInstance {
 }
 
 impl WorkerInstance {
-    pub(super) async fn open(link: Arc<Link>) -> Result<Self, OpenError> {
+    pub(super) async fn open(link: Arc<Link>, arrays: Arrays) -> Result<Self, OpenError> {
         let session = link.admit();
-        let opened = Self { link, session };
-        match opened.ask(Ask::Open, b"{}").await {
+        let opened = Self { link, session, arrays };
+        let how: &[u8] = match arrays {
+            Arrays::Lists => b"{}",
+            Arrays::Packed => br#"{"arrays":"packed"}"#,
+        };
+        match opened.ask(Ask::Open, how).await {
             Ok(_) => Ok(opened),
             Err(StepError::Failed(Failed { message, traceback })) => Err(OpenError { message, traceback }),
             Err(error) => Err(OpenError { message: error.to_string(), traceback: None }),
@@ -83,8 +88,9 @@ impl Instance for WorkerInstance {
             }
             let checkpoint = self.ask(Ask::Checkpoint, b"{}").await?;
             // In the same process: what a checkpoint names may be known there alone.
-            let copy =
-                Self::open(Arc::clone(&self.link)).await.map_err(|error| Failed::new(error.message))?;
+            let copy = Self::open(Arc::clone(&self.link), self.arrays)
+                .await
+                .map_err(|error| Failed::new(error.message))?;
             copy.ask(Ask::Restore, &checkpoint).await?;
             Ok(Box::new(copy) as Box<dyn Instance>)
         })

@@ -8,6 +8,7 @@ use crate::game::Failed;
 use crate::model::Wrong;
 use crate::observed::{Observed, Reward};
 use crate::session::StepError;
+use crate::tasks::{TaskError, TaskQuery};
 
 /// The version that is spoken here.
 const PROTOCOL: u32 = 1;
@@ -30,6 +31,7 @@ pub(super) enum Ask {
     Mcp = 6,
     Checkpoint = 7,
     Restore = 8,
+    Tasks = 9,
 }
 
 /// Appends a frame to a worker.
@@ -225,23 +227,36 @@ pub(super) fn invalid(payload: &[u8]) -> StepError {
     }
 }
 
+/// An exception in the worker.
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    traceback: Option<String>,
+}
+
 /// Why it failed.
 pub(super) fn failed(payload: &[u8]) -> Failed {
-    #[derive(Deserialize)]
-    struct Reason {
-        #[serde(rename = "type", default)]
-        kind: String,
-        #[serde(default)]
-        message: String,
-        #[serde(default)]
-        traceback: Option<String>,
-    }
     match serde_json::from_slice::<Reason>(payload) {
         Ok(Reason { kind, message, traceback }) => {
             let message = if message.is_empty() { kind } else { message };
             Failed { message, traceback: traceback.filter(|text| !text.is_empty()) }
         }
         Err(error) => Failed::new(format!("the worker failed, and cannot say why: {error}")),
+    }
+}
+
+/// Why it has no answer about tasks.
+pub(super) fn no_tasks(query: &TaskQuery, payload: &[u8]) -> TaskError {
+    let kind = serde_json::from_slice::<Reason>(payload).map(|reason| reason.kind);
+    match kind.as_deref() {
+        Ok("NotSupported" | "NotImplementedError") => TaskError::NotSupported(query.method()),
+        Ok("IndexError") => TaskError::Index,
+        // Also one that cannot be read.
+        _ => failed(payload).into(),
     }
 }
 

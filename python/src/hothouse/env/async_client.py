@@ -11,7 +11,7 @@ from typing import Any, Optional, TypeVar
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from .connection import MAX_MESSAGE_MB, Settings, ends, late, lost, lost_before, read, unreached, written
+from .connection import MAX_MESSAGE_MB, V1, Settings, ends, late, lost, lost_before, read, unreached, written
 from .errors import EnvConnectionLost, EnvError
 from .hooks import ActT, Hooks, ObsT, StateT
 from .providers import Contained, EnvProvider, Running, Served
@@ -30,9 +30,10 @@ class AsyncEnvClient(Hooks[ActT, ObsT, StateT]):
         message_timeout_s: float = 60.0,
         max_message_size_mb: float = MAX_MESSAGE_MB,
         headers: Optional[Mapping[str, str]] = None,
+        packed_arrays: bool = False,
     ) -> None:
         self._settings = Settings(
-            base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, dict(headers or {})
+            base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, dict(headers or {}), packed_arrays
         )
         self._socket: Optional[ClientConnection] = None
         self._lost: Optional[EnvError] = None
@@ -81,9 +82,17 @@ class AsyncEnvClient(Hooks[ActT, ObsT, StateT]):
     async def _open(self) -> ClientConnection:
         if self._socket is None:
             try:
-                self._socket = await connect(self._settings.url, **self._settings.options(None))
+                socket = await connect(self._settings.url, **self._settings.options(self._settings.subprotocol))
             except (OSError, WebSocketException) as error:
                 raise unreached(self._settings, error) from error
+            if socket.subprotocol == V1:
+                # It has no session before it is asked for; from then on the one need not be named.
+                try:
+                    await self._answer(socket, self._settings.opening())
+                except BaseException:
+                    socket.transport.abort()
+                    raise
+            self._socket = socket
             self._lost = None
         return self._socket
 

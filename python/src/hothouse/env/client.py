@@ -56,9 +56,10 @@ class EnvClient(Hooks[ActT, ObsT, StateT]):
         message_timeout_s: float = 60.0,
         max_message_size_mb: float = MAX_MESSAGE_MB,
         headers: Optional[Mapping[str, str]] = None,
+        packed_arrays: bool = False,
     ) -> None:
         self._settings = Settings(
-            base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, dict(headers or {})
+            base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, dict(headers or {}), packed_arrays
         )
         self._connection: Optional[Connection] = None
         self._lost: Optional[EnvError] = None
@@ -109,7 +110,7 @@ class EnvClient(Hooks[ActT, ObsT, StateT]):
         """Opens the session, unless it is open."""
         with self._lock:
             if self._connection is None:
-                self._connection, self._lost = Connection(self._settings), None
+                self._connection, self._lost = Connection.with_session(self._settings), None
         return self
 
     def reset(self, **arguments: Any) -> StepResult[ObsT]:

@@ -29,6 +29,18 @@ class Settings:
     message_timeout_s: float = 60.0
     max_message_size_mb: float = MAX_MESSAGE_MB
     headers: dict[str, str] = field(default_factory=dict)
+    packed_arrays: bool = False
+    """Larger arrays come packed, where the server can do that."""
+
+    @property
+    def subprotocol(self) -> Optional[str]:
+        """What a connection with one session asks for; only our own servers know it."""
+        return V1 if self.packed_arrays else None
+
+    def opening(self, count: int = 1) -> str:
+        """The message that opens so many sessions, for a server that speaks `hothouse.env.v1`."""
+        message: dict[str, Any] = {"type": "open", "count": count}
+        return written({**message, "arrays": "packed"} if self.packed_arrays else message)
 
     @property
     def url(self) -> str:
@@ -71,7 +83,7 @@ def read(said: str | bytes) -> Any:
     return data
 
 
-CLOSING = {"CAPACITY_REACHED", "FACTORY_ERROR", "SESSION_ERROR"}
+CLOSING = {"CAPACITY_REACHED", "FACTORY_ERROR", "SESSION_ERROR", "SESSION_LOST"}
 """Codes of errors after which a server closes a connection that has one session."""
 
 
@@ -113,6 +125,19 @@ class Connection:
         except (OSError, WebSocketException) as error:
             raise unreached(settings, error) from error
         self.subprotocol: Optional[str] = self._socket.subprotocol
+
+    @classmethod
+    def with_session(cls, settings: Settings) -> Connection:
+        """A connection with one session."""
+        connection = cls(settings, settings.subprotocol)
+        if connection.subprotocol == V1:
+            # It has none before it is asked for; from then on the one need not be named.
+            try:
+                connection.ask(settings.opening())
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def ask(self, text: str, timeout_s: Optional[float] = None) -> Any:
         """Sends a message and waits for its answer."""

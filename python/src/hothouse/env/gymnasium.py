@@ -28,10 +28,11 @@ SCHEMES = ("http://", "https://", "ws://", "wss://")
 
 
 def make(url_or_name: str, *arguments: str, **settings: Any) -> RemoteEnv:
-    """An environment of a server, or one that is served privately, such as `gym:CartPole-v1`.
+    """An environment of a server, or one served privately, such as `gym:CartPole-v1`. Larger arrays come packed.
 
     `arguments` go to `hothouse env serve`, `settings` to `GenericEnvClient`.
     """
+    settings.setdefault("packed_arrays", True)
     if url_or_name.startswith(SCHEMES):
         client = GenericEnvClient(url_or_name, **settings)
     else:
@@ -45,6 +46,7 @@ def make(url_or_name: str, *arguments: str, **settings: Any) -> RemoteEnv:
 
 def make_vec(url_or_name: str, num_envs: int, *arguments: str, **settings: Any) -> RemoteVectorEnv:
     """As `make`, but for `num_envs` sessions that are stepped together. `settings` go to `VectorClient`."""
+    settings.setdefault("packed_arrays", True)
     if url_or_name.startswith(SCHEMES):
         client = VectorClient(url_or_name, num_envs, **settings)
     else:

@@ -26,7 +26,7 @@ from .scalars import WRONG, Check, Errors
 from .spaces import described, schema_of_space
 from .texts import Unsayable, sayable
 from .validation import check_of
-from .values import check_of_space, checked_object, plain_of_space
+from .values import Arrays, check_of_space, checked_object, plain_of_space
 
 ANY_METADATA = {"type": "object", "additionalProperties": True, "title": "Metadata"}
 
@@ -73,9 +73,15 @@ class GymnasiumEnvironment(Environment[Any, dict[str, Any], dict[str, Any]]):
     def __init__(self, name: str, kwargs: Optional[dict[str, Any]] = None) -> None:
         super().__init__()
         self.env: Any = made(name, kwargs or {})
+        self._arrays = Arrays.LISTS
         self._plain = plain_of_space(self.env.observation_space)
         self._episode_id: Optional[str] = None
         self._step_count = 0
+
+    def pack_arrays(self) -> None:
+        """Larger arrays are sent packed from now on."""
+        self._arrays = Arrays.PACKED
+        self._plain = plain_of_space(self.env.observation_space, self._arrays)
 
     def reset(  # type: ignore[override]
         self,
@@ -122,7 +128,7 @@ class GymnasiumEnvironment(Environment[Any, dict[str, Any], dict[str, Any]]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._plain = plain_of_space(self.env.observation_space)
+        self._plain = plain_of_space(self.env.observation_space, self._arrays)
 
 
 def made(name: str, kwargs: dict[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from .spaces_told import TOLD, Told, schema_of_server
 
 def parallel_env(url_or_name: str, *arguments: str, **settings: Any) -> RemoteParallelEnv:
     """An environment of a server, or one that is served privately. See `hothouse.env.gymnasium.make`."""
+    settings.setdefault("packed_arrays", True)
     if url_or_name.startswith(SCHEMES):
         client = GenericEnvClient(url_or_name, **settings)
     else:

@@ -38,7 +38,7 @@ from .scalars import WRONG, Check, Errors, wrong
 from .spaces import described
 from .target import TargetInvalid
 from .validation import placed
-from .values import check_of_space, checked_object, plain_of_space
+from .values import Arrays, check_of_space, checked_object, plain_of_space
 
 PARALLEL, TURNS = "parallel", "aec"
 BY_AGENT = ("observations", "rewards", "terminations", "truncations", "infos")
@@ -56,8 +56,14 @@ class _Zoo(Environment[Any, dict[str, Any], dict[str, Any]]):
         self.env: Any = make()
         self._checks: dict[Any, Check] = {}
         self._plains: dict[Any, Callable[[Any], Any]] = {}
+        self._arrays = Arrays.LISTS
         self._episode_id: Optional[str] = None
         self._step_count = 0
+
+    def pack_arrays(self) -> None:
+        """Larger arrays are sent packed from now on."""
+        self._arrays = Arrays.PACKED
+        self._plains.clear()
 
     def _check(self, agent: Any) -> Check:
         check = self._checks.get(agent)
@@ -68,7 +74,7 @@ class _Zoo(Environment[Any, dict[str, Any], dict[str, Any]]):
     def _plain(self, agent: Any, observation: Any) -> Any:
         plain = self._plains.get(agent)
         if plain is None:
-            plain = self._plains[agent] = plain_of_space(self.env.observation_space(agent))
+            plain = self._plains[agent] = plain_of_space(self.env.observation_space(agent), self._arrays)
         return None if observation is None else plain(observation)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import pickle
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -23,6 +24,10 @@ TASK_METHODS = {
     "get_task_range": ("split", "start", "stop"),
 }
 UNASKED = object()
+
+
+async def _awaited(waiting: Any) -> Any:
+    return await waiting
 
 
 def accepted(function: Callable[..., Any]) -> Optional[frozenset[str]]:
@@ -51,6 +56,11 @@ class EnvSession:
         self._step_takes: Any = UNASKED
         self.async_reset = inspect.iscoroutinefunction(self._reset)
         self.async_step = inspect.iscoroutinefunction(self._step)
+
+    def agree(self, terms: dict[str, Any]) -> None:
+        """What the client asks for beforehand. An environment without arrays has nothing to do for it."""
+        if terms.get("arrays") == "packed" and callable(pack := getattr(self.env, "pack_arrays", None)):
+            pack()
 
     def reset(self, said: bytes) -> bytes:
         """Begins an episode. What the environment does not take is dropped."""
@@ -127,7 +137,10 @@ class EnvSession:
         if method is None:
             raise NotSupported(f"{name} is not supported for this environment")
         given = object_of(request.get("arguments") or {})
-        return text(method(*(given.get(each) for each in TASK_METHODS[name])), f"the result of {name}")
+        found = method(*(given.get(each) for each in TASK_METHODS[name]))
+        if inspect.isawaitable(found):
+            found = asyncio.run(_awaited(found))
+        return text(found, f"the result of {name}")
 
     def checkpoint(self, said: bytes = b"") -> bytes:
         """The whole episode as bytes, by the author's `checkpoint`, else by pickling the instance."""

@@ -6,21 +6,45 @@ clip or to refuse. All else has to be in the space.
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Callable
 
 import numpy as np
 from gymnasium import spaces
 
+from .packed import packed, unpacked
 from .scalars import WRONG, Check, Errors, bounded, check_float, check_int, check_str, wrong
 from .validation import placed
 
+ARRAYS = (spaces.Box, spaces.MultiBinary, spaces.MultiDiscrete)
+"""Spaces of arrays."""
+
+
+class Arrays(enum.Enum):
+    """How arrays are sent."""
+
+    LISTS = "lists"
+    PACKED = "packed"
+
 
 def check_of_space(space: Any) -> Check:
-    """The check of a space, which gives its values as the space itself samples them."""
+    """The check of a space, which gives its values as the space itself samples them. Arrays may come packed."""
     for kind, made in CHECKS.items():
         if isinstance(space, kind):
-            return made(space)
+            return _unpacking(made(space)) if isinstance(space, ARRAYS) else made(space)
     return _any_of(space)
+
+
+def _unpacking(check: Check) -> Check:
+    def unpack(value: Any, errors: Errors) -> Any:
+        if isinstance(value, dict):
+            try:
+                value = unpacked(value)
+            except ValueError as error:
+                return wrong(errors, "value_error", f"Value error, {error}", value, error=str(error))
+        return check(value, errors)
+
+    return unpack
 
 
 def _any_of(space: Any) -> Check:
@@ -35,17 +59,21 @@ def _any_of(space: Any) -> Check:
     return check
 
 
-def plain_of_space(space: Any) -> Callable[[Any], Any]:
+def plain_of_space(space: Any, arrays: Arrays = Arrays.LISTS) -> Callable[[Any], Any]:
     """What makes a sample of a space into what JSON has; most samples are that already, or are arrays."""
     if isinstance(space, spaces.Graph):
         return _plain_graph
     if isinstance(space, spaces.Tuple):
-        parts = [plain_of_space(part) for part in space.spaces]
+        parts = [plain_of_space(part, arrays) for part in space.spaces]
         return lambda sample: [part(item) for part, item in zip(parts, sample)]
     if isinstance(space, spaces.Dict):
-        named = {key: plain_of_space(part) for key, part in space.spaces.items()}
+        named = {key: plain_of_space(part, arrays) for key, part in space.spaces.items()}
         return lambda sample: {str(key): part(sample[key]) for key, part in named.items() if key in sample}
-    return _same
+    return _packed if arrays is Arrays.PACKED and isinstance(space, ARRAYS) else _same
+
+
+def _packed(sample: Any) -> Any:
+    return packed(sample) if isinstance(sample, np.ndarray) else _same(sample)
 
 
 def _same(sample: Any) -> Any:
@@ -67,6 +95,10 @@ def _list(value: Any, size: int, errors: Errors) -> Any:
     message = f"List should have at {most} {size} {items} after validation, not {len(value)}"
     name = "max_length" if kind == "too_long" else "min_length"
     return wrong(errors, kind, message, value, **{"field_type": "List", name: size, "actual_length": len(value)})
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _nested(value: Any, shape: tuple[int, ...], item: Check, errors: Errors) -> Any:
@@ -99,7 +131,7 @@ def _of_box(space: Any) -> Check:
             array = None
         if array is not None and array.shape == shape and not np.isnan(array).any():
             return array
-        made = _nested(value, shape, check_float, errors)
+        made = _nested(_listed(value), shape, check_float, errors)
         return WRONG if made is WRONG else np.array(made, dtype)
 
     return check
@@ -115,7 +147,7 @@ def _of_integers(space: Any, item: Check, shape: tuple[int, ...]) -> Check:
             array = raw.astype(space.dtype)
             if (array == raw).all() and space.contains(array):
                 return array
-        made = _nested(value, shape, item, errors)
+        made = _nested(_listed(value), shape, item, errors)
         if made is WRONG:
             return WRONG
         array = np.array(made, space.dtype)
@@ -150,7 +182,7 @@ def _of_multi_discrete(space: Any) -> Check:
         ]
 
         def check(value: Any, errors: Errors) -> Any:
-            given = _list(value, len(items), errors)
+            given = _list(_listed(value), len(items), errors)
             if given is WRONG:
                 return WRONG
             before = len(errors)

@@ -21,9 +21,9 @@ Item = Union[Result, EnvError]
 class Together:
     """The sessions of one connection that speaks `hothouse.env.v1`."""
 
-    def __init__(self, connection: Connection, count: int) -> None:
+    def __init__(self, settings: Settings, connection: Connection, count: int) -> None:
         self._connection = connection
-        self._numbers: list[int] = connection.ask(written({"type": "open", "count": count}))["sessions"]
+        self._numbers: list[int] = connection.ask(settings.opening(count))["sessions"]
 
     def _batch(self, kind: str, sessions: Sequence[int], data: list[Any]) -> list[Item]:
         numbers = [self._numbers[session] for session in sessions]
@@ -113,17 +113,22 @@ class VectorClient:
         message_timeout_s: float = 60.0,
         max_message_size_mb: float = MAX_MESSAGE_MB,
         headers: Optional[dict[str, str]] = None,
+        packed_arrays: bool = False,
     ) -> None:
         if count < 1:
             raise ValueError(f"count is {count}; there has to be a session at least")
         self.count = count
-        settings = Settings(base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, headers or {})
+        settings = Settings(
+            base_url, connect_timeout_s, message_timeout_s, max_message_size_mb, headers or {}, packed_arrays
+        )
         self.base_url = base_url
         self._running: Optional[Running] = None
         connection = Connection(settings, V1)
         try:
             self._sessions: Union[Together, Apart] = (
-                Together(connection, count) if connection.subprotocol == V1 else Apart(settings, connection, count)
+                Together(settings, connection, count)
+                if connection.subprotocol == V1
+                else Apart(settings, connection, count)
             )
         except BaseException:
             connection.close()

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 
 from ..env.app import App
 from ..env.checkpoints import NotSupported
-from ..env.codec import Invalid
+from ..env.codec import Invalid, loaded, object_of
 from ..env.session import EnvSession, restored
 from .failures import failure
 from .frames import FROM_WORKER, Asked, Request, Said
@@ -126,7 +126,10 @@ class Answers:
     def _open(self, seat: Seat, number: int, said: bytes) -> bytes:
         if seat.session is not None:
             raise ValueError(f"session {number} is open already")
-        seat.session = self.app.session()
+        session = self.app.session()
+        if said and said != b"{}":
+            session.agree(object_of(loaded(said)))
+        seat.session = session
         return b""
 
     def _close(self, seat: Seat, number: int, said: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_env::{Environment, Era, Observed, Session, SessionLimits, StepError};
+use hothouse_env::{Environment, Era, Observed, Session, StepError, Terms};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -48,7 +48,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
 }
 
 async fn play(args: &RunArgs, environment: &Arc<Environment>) -> Result<u8, Failure> {
-    let opened = Session::open(environment, Era::Today, SessionLimits::default()).await;
+    let opened = Session::open(environment, Terms::default()).await;
     let mut session = opened.map_err(|error| super::stage::not_opened(&error))?;
     let mut given = args.reset.clone().unwrap_or_default();
     if let Some(seed) = args.seed {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_env::{Environment, Era, Session, SessionLimits};
+use hothouse_env::{Environment, Session, Terms};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -85,11 +85,8 @@ async fn of_environment(environment: &Arc<Environment>) -> Vec<Check> {
         Check::of("the schema of observations is one", is_schema(&schemas.observation, "observation")),
         Check::of("the schema of states is one", is_schema(&schemas.state, "state")),
     ];
-    let limits = SessionLimits::default();
-    let opened = (
-        Session::open(environment, Era::Today, limits).await,
-        Session::open(environment, Era::Today, limits).await,
-    );
+    let terms = Terms::default();
+    let opened = (Session::open(environment, terms).await, Session::open(environment, terms).await);
     let (mut one, mut other) = match opened {
         (Ok(one), Ok(other)) => (one, other),
         (one, other) => {

@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use hothouse_env::{Place, Session};
+use hothouse_env::{Arrays, Place, Session};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
@@ -153,7 +153,7 @@ impl Many {
         };
         let reply = Reply::Single(request_id.clone());
         match order {
-            Order::Open { count } => self.open(count, request_id.as_deref()).await,
+            Order::Open { count, arrays } => self.open(count, arrays, request_id.as_deref()).await,
             Order::Reset { session, given } => self.order(session, Job::Reset(given), reply).await,
             Order::Step { session, action, step_id } => {
                 self.order(session, Job::Step { action: action.to_owned(), step_id }, reply).await
@@ -192,14 +192,14 @@ impl Many {
     }
 
     /// Opens all of them or none.
-    async fn open(&mut self, count: usize, request_id: Option<&str>) -> Result<(), End> {
+    async fn open(&mut self, count: usize, arrays: Arrays, request_id: Option<&str>) -> Result<(), End> {
         self.served.held.reap();
         let taken = self.served.places.take(count).await;
         let mut places = match taken {
             Ok(places) => places,
             Err(full) => return self.tell_error(&full.into(), None, request_id).await,
         };
-        let opening = (0..count).map(|_| self.served.open());
+        let opening = (0..count).map(|_| self.served.open_with(arrays));
         // In order, so many at once: what is made elsewhere takes a while.
         let opened: Vec<_> = futures::stream::iter(opening).buffered(16).collect().await;
         let mut sessions = Vec::with_capacity(count);

@@ -159,6 +159,20 @@ fn has_request_id(body: &[u8]) -> bool {
     body.windows(12).any(|window| window == b"\"request_id\"")
 }
 
+/// What a body says that has to be just like this.
+pub(super) fn checked(
+    model: &Model,
+    body: &Bytes,
+    headers: &HeaderMap,
+    era: Era,
+) -> Result<Map<String, Value>, Refusal> {
+    if body.is_empty() {
+        let missing = json!({"type": "missing", "loc": ["body"], "msg": "Field required", "input": null});
+        return Err(Box::new(answer::mistakes(&[missing])));
+    }
+    check(model, parse(body, headers, era)?)
+}
+
 fn check(model: &Model, value: Value) -> Result<Map<String, Value>, Refusal> {
     if !value.is_object() {
         let msg = "Input should be a valid dictionary or object to extract fields from";

@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
-use hothouse_env::{Catalogue, Environment, Era, OpenError, Places, Session, SessionLimits};
+use hothouse_env::{Arrays, Catalogue, Environment, Era, OpenError, Places, Session, SessionLimits, Terms};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -179,7 +179,13 @@ impl Served {
 
     /// A fresh session.
     pub(super) async fn open(&self) -> Result<Session, OpenError> {
-        Session::open(&self.environment, self.settings.era, self.settings.limits).await
+        self.open_with(Arrays::Lists).await
+    }
+
+    /// A fresh session that tells arrays in this way.
+    pub(super) async fn open_with(&self, arrays: Arrays) -> Result<Session, OpenError> {
+        let Settings { era, limits, .. } = self.settings;
+        Session::open(&self.environment, Terms { era, arrays, limits }).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use hothouse_env::Arrays;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -26,7 +27,7 @@ pub(super) struct Incoming<'a> {
 /// What is asked.
 #[derive(Debug)]
 pub(super) enum Order<'a> {
-    Open { count: usize },
+    Open { count: usize, arrays: Arrays },
     Reset { session: Option<u32>, given: Map<String, Value> },
     Step { session: Option<u32>, action: &'a str, step_id: Option<String> },
     State { session: Option<u32> },
@@ -59,6 +60,8 @@ struct Fields<'a> {
     sessions: Option<Vec<u32>>,
     #[serde(default)]
     count: Option<usize>,
+    #[serde(borrow, default)]
+    arrays: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     step_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -102,7 +105,7 @@ fn unread(text: &str, error: &serde_json::Error) -> Unread {
 }
 
 fn order(fields: Fields<'_>) -> Result<Order<'_>, Error> {
-    let Fields { kind, data, session, sessions, count, step_id, request_id: _ } = fields;
+    let Fields { kind, data, session, sessions, count, arrays, step_id, request_id: _ } = fields;
     let object = |data: Option<&RawValue>| match data {
         None => Ok(Map::new()),
         Some(data) => serde_json::from_str(data.get()).map_err(|error| invalid(format!("data: {error}"))),
@@ -113,7 +116,16 @@ fn order(fields: Fields<'_>) -> Result<Order<'_>, Error> {
         Some(count) => Err(invalid(format!("count is {count}; use 1 to {MOST_AT_ONCE}"))),
     };
     Ok(match &*kind {
-        "open" => Order::Open { count: count()? },
+        "open" => {
+            let arrays = match arrays.as_deref() {
+                None | Some("lists") => Arrays::Lists,
+                Some("packed") => Arrays::Packed,
+                Some(other) => {
+                    return Err(invalid(format!("arrays is {other:?}; use \"lists\" or \"packed\"")));
+                }
+            };
+            Order::Open { count: count()?, arrays }
+        }
         "reset" => Order::Reset { session, given: object(data)? },
         "step" => {
             let action = data.ok_or_else(|| invalid("data, the action, is missing"))?.get();
@@ -167,6 +179,7 @@ mod tests {
     #[test_case(r#"{"type":"open","count":0}"#, "VALIDATION_ERROR")]
     #[test_case(r#"{"type":"open","count":100000}"#, "VALIDATION_ERROR")]
     #[test_case(r#"{"type":"open","count":-1}"#, "VALIDATION_ERROR")]
+    #[test_case(r#"{"type":"open","arrays":"pickled"}"#, "VALIDATION_ERROR")]
     #[test_case(r#"{"type":"step","session":1}"#, "VALIDATION_ERROR")]
     #[test_case(r#"{"type":"step","data":{},"step_id":""}"#, "VALIDATION_ERROR")]
     #[test_case(r#"{"type":"state","request_id":{}}"#, "VALIDATION_ERROR")]
