@@ -14,6 +14,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.connection import Connection
 
 from ..patience import until
 
@@ -57,7 +58,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     running.end()
 
 
-def told(session: ClientConnection, message: Any) -> Any:
+def told(session: Connection, message: Any) -> Any:
     session.send(message if isinstance(message, str) else json.dumps(message))
     return json.loads(session.recv(40))
 

@@ -143,7 +143,7 @@ def test_thousands_of_sessions_come_and_go(peer_of: PeerOf) -> None:
     peer = peer_of("Echo")
     peer.opened(*range(1500))
     for session in range(0, 1500, 2):
-        peer.send(session, Asked.CLOSE)
+        peer.ask(session, Asked.CLOSE)
     peer.opened(*range(5000, 7500))
     for session in (1, 1023, 1499, 5000, 6023, 7499):
         assert peer.ask(session, Asked.STEP, say("x")).seen["message"] == "x"

@@ -8,7 +8,7 @@ import sys
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Union
 
-from .fields import annotations_of, fields_of
+from .fields import annotations_of, fields_of, types_of
 from .json_schema import schema_of
 from .texts import sayable, text
 from .validation import WRONG, Errors, Extra, model_check
@@ -40,8 +40,9 @@ class _LateBase:
         for base in cls.__mro__[1:]:
             if Model in base.__bases__:
                 own = annotations_of(cls)
-                cls.__annotations__ = {**own, **annotations_of(base)}
-                for name in annotations_of(base):
+                # Their types, not texts, which would be read with the names of the author's module.
+                cls.__annotations__ = {**own, **types_of(base)}
+                for name in types_of(base):
                     if name not in own:
                         setattr(cls, name, base.__dict__[name])
 
