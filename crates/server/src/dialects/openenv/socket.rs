@@ -187,16 +187,18 @@ impl Line {
         let taken = {
             let mut taking = pin!(served.places.take(1));
             loop {
-                // Who gives up waiting leaves the queue.
+                // Who gives up waiting leaves the queue. What is said meanwhile is for later.
                 tokio::select! {
+                    biased;
                     taken = &mut taking => break taken,
-                    message = self.socket.recv() => match message {
-                        Some(Ok(Message::Text(text))) if self.ahead.len() < READ_AHEAD => {
-                            self.ahead.push_back(Message::Text(text));
+                    message = self.socket.recv(), if self.ahead.len() < READ_AHEAD => {
+                        match self.heard(message) {
+                            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                            Ok(Message::Close(_)) => return self.say_goodbye(End::Gone).await,
+                            Ok(message) => self.ahead.push_back(message),
+                            Err(end) => return self.say_goodbye(end).await,
                         }
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                        _ => return,
-                    },
+                    }
                 }
             }
         };
