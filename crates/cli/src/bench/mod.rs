@@ -30,15 +30,17 @@ mod steps;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use crate::failure::Failure;
 use growth::Extent;
 use hothouse_domain::ErrorCode;
 use report::Report;
+pub(crate) use steps::{Action, Served, Subject, Target};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,8 +116,25 @@ pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
     if matches!(args.bench, Bench::Steps | Bench::All) {
         args.steps.plan().map_err(|wrong| Failure::usage(wrong.flag, wrong.reason))?;
     }
-    // A thread of its own: the measuring client has its own small runtime.
-    let done = tokio::task::spawn_blocking(move || measure_all(&args)).await;
+    on_its_own(move || measure_all(&args)).await
+}
+
+/// Measures one environment, prints a table and writes the JSON file.
+///
+/// # Errors
+/// When it cannot be served or stepped, or the file cannot be written.
+pub(crate) async fn environment(subject: Subject, json: Option<PathBuf>) -> Result<u8, Failure> {
+    on_its_own(move || {
+        let report = subject.measure()?;
+        report.print(&mut std::io::stdout().lock()).context("printing the table")?;
+        write(json.as_deref(), &report)
+    })
+    .await
+}
+
+/// Measures on a thread of its own: the measuring client has its own small runtime.
+async fn on_its_own(measure: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Result<u8, Failure> {
+    let done = tokio::task::spawn_blocking(measure).await;
     match done {
         Ok(Ok(())) => Ok(0),
         Ok(Err(error)) => Err(Failure::new(ErrorCode::Internal, format!("{error:#}"))),
@@ -124,6 +143,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<u8, Failure> {
             Err(error) => Err(Failure::new(ErrorCode::Internal, error.to_string())),
         },
     }
+}
+
+fn write(file: Option<&Path>, figures: &impl Serialize) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let json = serde_json::to_string_pretty(figures).context("writing JSON")?;
+    fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))
 }
 
 fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
@@ -169,16 +194,10 @@ fn measure_all(args: &BenchArgs) -> anyhow::Result<()> {
         writeln!(std::io::stdout(), "  not measured: score; name its tasks with --tasks FILE")
             .context("printing the table")?;
     }
-    if let Some(file) = &args.json {
-        let json = if args.bench == Bench::All {
-            serde_json::to_string_pretty(&serde_json::json!({ "benches": reports }))
-        } else {
-            serde_json::to_string_pretty(&reports[0])
-        }
-        .context("writing JSON")?;
-        fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))?;
+    if args.bench == Bench::All {
+        return write(args.json.as_deref(), &serde_json::json!({ "benches": reports }));
     }
-    Ok(())
+    write(args.json.as_deref(), &reports[0])
 }
 
 fn measure(bench: Bench, args: &BenchArgs) -> anyhow::Result<Report> {

@@ -1,5 +1,6 @@
-//! `hothouse env`: init, validate, serve, run, ls.
+//! `hothouse env`: init, validate, serve, run, bench, ls.
 
+mod bench;
 mod init;
 mod run;
 mod serve;
@@ -31,6 +32,7 @@ enum What {
     Validate(validate::ValidateArgs),
     Serve(serve::ServeArgs),
     Run(run::RunArgs),
+    Bench(bench::BenchArgs),
     Ls(LsArgs),
 }
 
@@ -55,7 +57,7 @@ struct Listed {
 impl EnvArgs {
     pub(super) fn wants_json(&self) -> bool {
         match &self.what {
-            What::Init(_) | What::Run(_) => false,
+            What::Init(_) | What::Run(_) | What::Bench(_) => false,
             What::Validate(args) => args.json,
             What::Serve(args) => args.json,
             What::Ls(args) => args.json,
@@ -74,6 +76,7 @@ pub(crate) async fn run(args: EnvArgs) -> Result<u8, Failure> {
         What::Init(args) => init::run(&args),
         What::Validate(args) => Box::pin(validate::run(args)).await,
         What::Run(args) => Box::pin(run::run(args)).await,
+        What::Bench(args) => bench::run(args).await,
         What::Serve(args) => Box::pin(serve::run(args)).await,
         What::Ls(args) => list(&args),
     }

@@ -4,6 +4,7 @@
 mod abuse;
 mod coding;
 mod lives;
+mod misuse;
 mod shell;
 
 use anyhow::{Context, Result};

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use crate::openenv::{Environment, code};
 use crate::process::{Answer, answer};
@@ -120,6 +120,25 @@ fn an_author_reads_why_a_package_cannot_be_served() -> Result<()> {
     let twice =
         hothouse(home.path(), &["env", "init", "mine", "--output", &home.path().display().to_string()]);
     assert!(twice.status != 0 && twice.stderr.contains("is there already"), "{twice:?}");
+    Ok(())
+}
+
+#[test]
+fn an_author_measures_a_package() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let path = package(home.path(), MORTAL)?;
+    let file = home.path().join("figures.json");
+    let short = ["--seconds", "1", "--rounds", "1", "--sessions", "1,3"];
+    let known = ["--action", r#"{"number": 5}"#, "--json", &file.display().to_string()];
+    let done = hothouse(home.path(), &[&["env", "bench", &path][..], &short, &known].concat());
+    assert_eq!(done.status, 0, "{done:?}");
+    let figures: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    let rows = figures["rows"].as_array().context("rows")?;
+    assert_eq!(rows.iter().map(|row| &row["in_flight"]).collect::<Vec<_>>(), [1, 3]);
+    assert!(rows.iter().all(|row| row["per_second"].as_f64() > Some(1.0)), "{figures}");
+    let refused = hothouse(home.path(), &["env", "bench", "./none"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.contains("no such directory"), "{refused:?}");
     Ok(())
 }
 

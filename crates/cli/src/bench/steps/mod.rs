@@ -19,6 +19,8 @@ mod sandboxed;
 mod script;
 mod server;
 mod session;
+mod specimen;
+mod subject;
 mod swarm;
 mod target;
 mod watch;
@@ -35,9 +37,11 @@ use lane::Tally;
 pub(super) use plan::StepsArgs;
 use plan::{Case, Plan};
 use rounds::{Host, Side};
+pub(crate) use script::Action;
 use server::{Server, versions};
+pub(crate) use subject::{Served, Subject};
 use swarm::{Load, Swarm};
-use target::Target;
+pub(crate) use target::Target;
 use watch::Watch;
 
 /// Sessions that are opened at once, and sessions of a batch.

@@ -179,6 +179,20 @@ impl StepsArgs {
 }
 
 impl Plan {
+    /// Steps of a server with nothing to be compared with, and nothing that is promised.
+    pub(super) fn alone(target: Target, action: Action, time: Duration) -> Self {
+        Self {
+            cases: vec![Case::Websocket],
+            there: Some(target),
+            action,
+            sessions: Vec::new(),
+            time,
+            threads: 1,
+            placement: Placement::Anywhere,
+            python: None,
+        }
+    }
+
     /// Whether this is measured.
     pub(super) fn wants(&self, case: Case) -> bool {
         self.cases.contains(&case)

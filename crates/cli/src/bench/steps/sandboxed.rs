@@ -11,6 +11,7 @@ use super::server::Server;
 use super::swarm::{Load, Swarm};
 use super::target::Target;
 use super::{MANY, Plan};
+use crate::bench::http::Driver;
 use crate::bench::report::{Bar, Report, Role, Row};
 use crate::bench::sample::{Round, Series};
 
@@ -43,11 +44,12 @@ pub(super) fn start(report: &mut Report, plan: &Plan, rounds: usize) -> anyhow::
     need_own_server(plan, "start")?;
     let server = Server::hothouse("coding", &plan.placement)?;
     let load = Load { action: Action::parse(r#"{"code":"1"}"#)?, ..plan.load(Target::at(server.address())) };
+    let clock = Driver::new(server.address())?;
     let mut series = Series::default();
     for _ in 0..rounds {
         let mut round = Tally::default();
         for _ in 0..OPENINGS {
-            std::thread::sleep(PAUSE);
+            clock.pause(PAUSE);
             let (swarm, opening) =
                 Swarm::open(&load, 1, 1).context("hothouse: opening a session of coding")?;
             round.elapsed += opening.elapsed;

@@ -1,6 +1,6 @@
 //! The servers that are compared, each started for one run and ended with it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -67,19 +67,34 @@ impl Server {
         Self::serving(package.as_os_str(), directory, placement)
     }
 
+    /// Starts this same program, serving an environment with these flags, where the user has it do so: what was installed
+    /// for it before need not be installed again.
+    ///
+    /// # Errors
+    /// When it does not come up; with the end of what it logged.
+    pub(super) fn at_home(
+        environment: &OsStr,
+        flags: &[OsString],
+        placement: &Placement,
+    ) -> anyhow::Result<Self> {
+        let mut command = serve(environment)?;
+        command.args(flags);
+        Self::start(command, environment, directory()?, placement)
+    }
+
     fn serving(environment: &OsStr, directory: TempDir, placement: &Placement) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut command = Command::new(program);
-        command
-            .args(["env", "serve"])
-            .arg(environment)
-            .args(["--host", "127.0.0.1", "--port", "0", "--capacity", CAPACITY])
-            .env("HOTHOUSE_HOME", directory.path().join("home"))
-            .env_remove("HOTHOUSE_SERVER")
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log_in(&directory)?);
+        let mut command = serve(environment)?;
+        command.env("HOTHOUSE_HOME", directory.path().join("home"));
+        Self::start(command, environment, directory, placement)
+    }
+
+    fn start(
+        mut command: Command,
+        environment: &OsStr,
+        directory: TempDir,
+        placement: &Placement,
+    ) -> anyhow::Result<Self> {
+        command.stderr(log_in(&directory)?);
         let mut child = placement.start_server(&mut command).context("hothouse env serve")?;
         let mut stdout = BufReader::new(child.stdout.take().context("the server has no standard output")?);
         let mut line = String::new();
@@ -156,6 +171,20 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
+}
+
+fn serve(environment: &OsStr) -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut command = Command::new(program);
+    command
+        .args(["env", "serve"])
+        .arg(environment)
+        .args(["--host", "127.0.0.1", "--port", "0", "--capacity", CAPACITY])
+        .env_remove("HOTHOUSE_SERVER")
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    Ok(command)
 }
 
 /// Whether it ends in time. A server that still has connections may wait for them.

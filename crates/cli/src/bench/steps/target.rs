@@ -48,6 +48,11 @@ impl Target {
         format!("http://{}{}", self.host, self.base)
     }
 
+    /// The path of something of the environment.
+    pub(super) fn path(&self, of: &str) -> String {
+        format!("{}{of}", self.base)
+    }
+
     /// The request that makes a connection a WebSocket.
     pub(super) fn upgrade(&self, subprotocol: Option<&str>) -> Vec<u8> {
         let Self { host, base, .. } = self;
