@@ -45,6 +45,16 @@ class Together:
         state: dict[str, Any] = self._connection.ask(written({"type": "state", "session": self._numbers[session]}))
         return state
 
+    def ask(self, kind: str, session: int, **more: Any) -> Any:
+        """What only such a connection can do."""
+        return self._connection.ask(written({"type": kind, "session": self._numbers[session], **more}))
+
+    def fork(self, session: int, count: int) -> range:
+        """Copies of a session, which come after those there are."""
+        first = len(self._numbers)
+        self._numbers += self.ask("fork", session, count=count)["sessions"]
+        return range(first, len(self._numbers))
+
     def close(self) -> None:
         """Ends them all."""
         self._connection.close()
@@ -181,6 +191,35 @@ class VectorClient:
     def state(self, session: int) -> dict[str, Any]:
         """What a session says of its episode."""
         return self._sessions.state(session)
+
+    def step(self, session: int, action: Any, step_id: Optional[str] = None) -> Result:
+        """Acts in one session. A step whose `step_id` it knows already, since its answer was lost on the way, is not
+        taken once more: the answer of then comes again. It knows the last 64 of an episode.
+        """
+        more = {} if step_id is None else {"step_id": step_id}
+        return generic_result(self._together("step").ask("step", session, data=payload_of(action), **more))
+
+    def fork(self, session: int, count: int = 1) -> list[int]:
+        """Copies a session, which stands where it stands and goes its own way from there. Gives the copies' numbers."""
+        together = self._together("fork")
+        copies = list(together.fork(session, count))
+        self.count += len(copies)
+        return copies
+
+    def checkpoint(self, session: int) -> str:
+        """Keeps where a session stands, for as long as this client is open. Gives the id for `restore`."""
+        kept: str = self._together("checkpoint").ask("checkpoint", session)["checkpoint_id"]
+        return kept
+
+    def restore(self, session: int, checkpoint_id: str) -> None:
+        """Puts a session back to where another one, or it itself, stood."""
+        self._together("restore").ask("restore", session, data={"checkpoint_id": checkpoint_id})
+
+    def _together(self, what: str) -> Together:
+        if isinstance(self._sessions, Together):
+            return self._sessions
+        text = f"the server of {self.base_url} does not speak {V1}, which {what} needs; it is one of Hothouse's own"
+        raise EnvError(text, "NOT_SUPPORTED")
 
     def _chosen(self, sessions: Optional[Sequence[int]]) -> Sequence[int]:
         return range(self.count) if sessions is None else sessions
