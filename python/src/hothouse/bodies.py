@@ -54,6 +54,7 @@ def given(**fields: Any) -> dict[str, Any]:
 def spec_body(
     *,
     image: str | None,
+    layers: Iterable[str] = (),
     cpus: float | None,
     memory_bytes: int | None,
     pids: int | None,
@@ -72,6 +73,8 @@ def spec_body(
     body = given(image=image, workdir=workdir)
     if resources:
         body["resources"] = resources
+    if above := list(layers):
+        body["layers"] = above
     if env:
         body["env"] = dict(env)
     if labels:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import hothouse
@@ -132,3 +134,16 @@ async def test_a_key_goes_along_and_an_address_is_checked(server: Server) -> Non
     for wrong in ("127.0.0.1:8700", "ftp://x", "http://"):
         with pytest.raises(ValueError, match="no address"):
             AsyncClient(wrong)
+
+
+async def test_directories_lie_over_the_image(client: AsyncClient, tmp_path: Path) -> None:
+    for layer, said in (("below", "one"), ("above", "two")):
+        (tmp_path / layer / "opt").mkdir(parents=True)
+        (tmp_path / layer / "opt" / "said").write_text(said)
+    (tmp_path / "below" / "opt" / "kept").write_text("kept")
+    layers = [f"dir:{tmp_path}/below", f"dir:{tmp_path}/above"]
+    async with await client.create(layers=layers) as sandbox:
+        assert (await sandbox.run("cat /opt/said /opt/kept")).stdout == "twokept"
+        assert sandbox.info.spec.layers == layers
+    with pytest.raises(hothouse.InvalidRequest, match="layers"):
+        await client.create(layers=["opt"])

@@ -1,6 +1,8 @@
 # Generated from ../_async by generate_sync.py: edit that, then run it.
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import hothouse
@@ -133,3 +135,16 @@ def test_a_key_goes_along_and_an_address_is_checked(server: Server) -> None:
     for wrong in ("127.0.0.1:8700", "ftp://x", "http://"):
         with pytest.raises(ValueError, match="no address"):
             Client(wrong)
+
+
+def test_directories_lie_over_the_image(client: Client, tmp_path: Path) -> None:
+    for layer, said in (("below", "one"), ("above", "two")):
+        (tmp_path / layer / "opt").mkdir(parents=True)
+        (tmp_path / layer / "opt" / "said").write_text(said)
+    (tmp_path / "below" / "opt" / "kept").write_text("kept")
+    layers = [f"dir:{tmp_path}/below", f"dir:{tmp_path}/above"]
+    with client.create(layers=layers) as sandbox:
+        assert (sandbox.run("cat /opt/said /opt/kept")).stdout == "twokept"
+        assert sandbox.info.spec.layers == layers
+    with pytest.raises(hothouse.InvalidRequest, match="layers"):
+        client.create(layers=["opt"])

@@ -23,6 +23,7 @@ class AsyncTemplates:
         name: str,
         *,
         image: str | None = None,
+        layers: Iterable[str] = (),
         cpus: float | None = None,
         memory_bytes: int | None = None,
         pids: int | None = None,
@@ -44,6 +45,7 @@ class AsyncTemplates:
         """
         body = spec_body(
             image=image,
+            layers=layers,
             cpus=cpus,
             memory_bytes=memory_bytes,
             pids=pids,

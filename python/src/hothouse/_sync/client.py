@@ -91,6 +91,7 @@ class Client:
         *,
         id: str | None = None,
         image: str | None = None,
+        layers: Iterable[str] = (),
         cpus: float | None = None,
         memory_bytes: int | None = None,
         pids: int | None = None,
@@ -108,8 +109,9 @@ class Client:
         """Makes a sandbox.
 
         What is None is the server's default: 1 core, 512 MiB of memory, 256 processes, 256 MiB of disk. `image` is
-        `host`, a name of the server's store, `docker://HOST/NAME:TAG`, `snapshot:ID` or `dir:/absolute/path`; `env` is
-        for every command; `workdir` is where they run (`/workspace`);
+        `host`, a name of the server's store, `docker://HOST/NAME:TAG`, `snapshot:ID` or `dir:/absolute/path`; `layers`
+        are directories of the server's machine (`dir:/absolute/path`) that lie over it, the last one uppermost; `env`
+        is for every command; `workdir` is where they run (`/workspace`);
         `labels` are for finding it again; `lease` says when it ends without being deleted; `secrets` are values for
         commands that ask for them by name; `needs` is what it takes of the node beside its resources, e.g.
         `{"gpus": 1}`. `wait_s` is how long to wait for room, in seconds (at most 600; 0 when None), before requests
@@ -121,6 +123,7 @@ class Client:
         """
         body = spec_body(
             image=image,
+            layers=layers,
             cpus=cpus,
             memory_bytes=memory_bytes,
             pids=pids,
@@ -147,6 +150,7 @@ class Client:
         fork_of: str | None = None,
         on_failure: OnFailure = "undo",
         image: str | None = None,
+        layers: Iterable[str] = (),
         cpus: float | None = None,
         memory_bytes: int | None = None,
         pids: int | None = None,
@@ -181,6 +185,7 @@ class Client:
                 raise ValueError("files go with a claim from a pool; upload them into sandboxes that are made")
             body["sandbox"] = spec_body(
                 image=image,
+                layers=layers,
                 cpus=cpus,
                 memory_bytes=memory_bytes,
                 pids=pids,
@@ -195,7 +200,12 @@ class Client:
             )
         else:
             wrong = given(
-                image=image, disk_bytes=disk_bytes, disk_inodes=disk_inodes, workdir=workdir, needs=needs or None
+                image=image,
+                layers=list(layers) or None,
+                disk_bytes=disk_bytes,
+                disk_inodes=disk_inodes,
+                workdir=workdir,
+                needs=needs or None,
             )
             if wrong:
                 raise ValueError(f"a claim does not set {', '.join(wrong)}; the pool's template does")

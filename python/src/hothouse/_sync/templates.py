@@ -24,6 +24,7 @@ class Templates:
         name: str,
         *,
         image: str | None = None,
+        layers: Iterable[str] = (),
         cpus: float | None = None,
         memory_bytes: int | None = None,
         pids: int | None = None,
@@ -45,6 +46,7 @@ class Templates:
         """
         body = spec_body(
             image=image,
+            layers=layers,
             cpus=cpus,
             memory_bytes=memory_bytes,
             pids=pids,
