@@ -63,17 +63,26 @@ pub trait Host: Send + Sync + fmt::Debug {
     }
 }
 
+/// What a client may say beside an action.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'a> {
+    /// The time that it gives the step.
+    pub within: Option<Duration>,
+    /// Further arguments by name, for environments whose step takes some.
+    pub kwargs: Option<&'a Map<String, Value>>,
+}
+
 /// One that plays. Its session never asks for two things at once. Dropping it ends it; [`Instance::close`] ends it in
 /// order.
 pub trait Instance: Send + fmt::Debug {
     /// Begins an episode.
     fn reset<'a>(&'a mut self, how: &'a Reset) -> BoxFuture<'a, Result<Observed, StepError>>;
 
-    /// Does what an action, a JSON object, says. `within` is what the client gives it, if it says so.
+    /// Does what an action, a JSON object, says.
     fn step<'a>(
         &'a mut self,
         action: &'a str,
-        within: Option<Duration>,
+        beside: Beside<'a>,
     ) -> BoxFuture<'a, Result<Observed, StepError>>;
 
     /// What it may take beyond the time of a step. One that can stop what a step does and go on takes a while for that

@@ -30,7 +30,7 @@ pub mod worker;
 pub use catalogue::Catalogue;
 pub use environment::{Environment, Era, Maker, Schemas, Tool, Turns};
 pub use game::{Failed, Game, Reset, Rules, ToolError, Typed};
-pub use instance::{Arrays, Host, Instance, OpenError, Shown, Terms};
+pub use instance::{Arrays, Beside, Host, Instance, OpenError, Shown, Terms};
 pub use observed::{Observed, Reward};
 pub use places::{Full, Place, Places};
 pub use sandboxes::{Fitting, Sandboxes, SandboxesOptions, Stocked};

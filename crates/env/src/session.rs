@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::environment::{Environment, Maker, Turns};
 use crate::game::{Failed, Game, Reset, ToolError};
-use crate::instance::{Instance, OpenError, Shown, Terms};
+use crate::instance::{Beside, Instance, OpenError, Shown, Terms};
 use crate::model::{Model, Wrong};
 use crate::observed::Observed;
 use crate::step_log::{Known, StepLog};
@@ -194,7 +194,7 @@ impl Session {
         Ok(&self.observed)
     }
 
-    /// Does what an action, a JSON object, says; once for each `step_id`. `within` is the client's own limit.
+    /// Does what an action, a JSON object, says; once for each `step_id`.
     ///
     /// # Errors
     /// [`StepError`]: it is out of turn, not as its model wants it, or the environment failed.
@@ -202,7 +202,7 @@ impl Session {
         &mut self,
         action: &str,
         step_id: Option<&str>,
-        limit: Option<Duration>,
+        beside: Beside<'_>,
     ) -> Result<Stepped<'_>, StepError> {
         self.check_alive()?;
         if let Some(id) = step_id {
@@ -225,9 +225,9 @@ impl Session {
         match &mut self.player {
             Player::Game { game, action: model } => game.step(action, model, &mut self.observed)?,
             Player::Instance(instance) => {
-                let most = limit.map_or(self.limits.step, |limit| limit.min(self.limits.step));
+                let most = beside.within.map_or(self.limits.step, |limit| limit.min(self.limits.step));
                 let most = most.saturating_add(instance.overtime());
-                let observed = within("step", most, instance.step(action, limit)).await;
+                let observed = within("step", most, instance.step(action, beside)).await;
                 self.observed = note_loss(&mut self.phase, observed)?;
             }
         }
@@ -454,7 +454,10 @@ mod tests {
     }
 
     async fn step(session: &mut Session, action: Value) -> Result<Value, StepError> {
-        session.step(&action.to_string(), None, None).await.map(|stepped| sent(stepped.observed, Era::Today))
+        session
+            .step(&action.to_string(), None, Beside::default())
+            .await
+            .map(|stepped| sent(stepped.observed, Era::Today))
     }
 
     #[tokio::test]
@@ -497,15 +500,18 @@ mod tests {
         let mut session = session("echo").await;
         let action = json!({"message": "x"}).to_string();
         for replayed in [false, true, true] {
-            assert_eq!(session.step(&action, Some("a"), None).await.unwrap().replayed, replayed);
+            assert_eq!(session.step(&action, Some("a"), Beside::default()).await.unwrap().replayed, replayed);
         }
         assert_eq!(session.steps(), 1);
         let other = json!({"message": "y"}).to_string();
-        let reused = session.step(&other, Some("a"), None).await.unwrap_err();
+        let reused = session.step(&other, Some("a"), Beside::default()).await.unwrap_err();
         assert_eq!(reused, StepError::StepIdReused("a".to_owned()));
-        assert!(!session.step(&other, Some("b"), None).await.unwrap().replayed);
+        assert!(!session.step(&other, Some("b"), Beside::default()).await.unwrap().replayed);
         session.reset(Map::new()).await.unwrap();
-        assert!(!session.step(&other, Some("b"), None).await.unwrap().replayed, "another episode");
+        assert!(
+            !session.step(&other, Some("b"), Beside::default()).await.unwrap().replayed,
+            "another episode"
+        );
     }
 
     #[tokio::test]

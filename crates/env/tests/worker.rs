@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use hothouse_env::package::{Layers, Target};
 use hothouse_env::worker::{Dial, Stream, Worker};
-use hothouse_env::{Environment, Era, Session, StepError, Terms};
+use hothouse_env::{Beside, Environment, Era, Session, StepError, Terms};
 use serde_json::{Map, Value, json};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -126,7 +126,8 @@ async fn session(started: &Started) -> Session {
 
 async fn step(session: &mut Session, action: Value) -> Result<Value, StepError> {
     let action = action.to_string();
-    let stepped = tokio::time::timeout(PATIENCE, session.step(&action, None, None)).await.unwrap()?;
+    let stepped =
+        tokio::time::timeout(PATIENCE, session.step(&action, None, Beside::default())).await.unwrap()?;
     let mut out = b"{".to_vec();
     stepped.observed.write(Era::Today, stepped.observed.reward, &mut out);
     out.push(b'}');

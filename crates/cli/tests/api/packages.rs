@@ -209,3 +209,36 @@ async fn tasks_of_a_package_are_told() -> Result<()> {
     );
     Ok(())
 }
+
+/// Says what its step was given beside the action.
+const CURIOUS: &str = r#"
+from hothouse.env import Environment
+from models import MineObservation, MineState
+
+class MineEnvironment(Environment):
+    SUPPORTS_CONCURRENT_SESSIONS = True
+    def reset(self, seed=None, episode_id=None, **more):
+        return MineObservation(hint=f"{seed} {episode_id} {sorted(more.items())}", guesses_left=0)
+    def step(self, action, timeout_s=None, difficulty="easy"):
+        return MineObservation(hint=f"{action.number} {timeout_s} {difficulty}", guesses_left=0)
+    @property
+    def state(self):
+        return MineState()
+"#;
+
+#[tokio::test]
+async fn what_stands_beside_an_action_reaches_a_step_that_takes_it() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let path = package(home.path(), CURIOUS)?;
+    let environment = Environment::serve(&path, &["--home", &home.path().display().to_string()])?;
+    for (path, body, wanted) in [
+        ("/step", json!({"action": {"number": 1}}), "1 None easy"),
+        ("/step", json!({"action": {"number": 2}, "difficulty": "hard", "unknown": 1}), "2 None hard"),
+        ("/step", json!({"action": {"number": 3}, "timeout_s": 9.5, "request_id": "r"}), "3 9.5 easy"),
+        ("/reset", json!({"seed": 4, "level": [1, 2]}), "4 None [('level', [1, 2])]"),
+    ] {
+        let (_, told) = environment.post(path, &body).await?;
+        assert_eq!(told["observation"]["hint"], wanted, "{body}: {told}");
+    }
+    Ok(())
+}

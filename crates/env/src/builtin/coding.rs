@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 use super::Metadata;
 use crate::environment::{About, Environment, Era, Models, Turns};
 use crate::game::{Failed, Reset, ToolError, fields, read};
-use crate::instance::{Host, Instance, OpenError, Shown, Terms};
+use crate::instance::{Beside, Host, Instance, OpenError, Shown, Terms};
 use crate::model::{Field, Kind, Model};
 use crate::observed::{Observed, Reward};
 use crate::sandboxes::{Fitting, Housing, Sandboxes, step_error};
@@ -282,11 +282,11 @@ impl Instance for Coding {
     fn step<'a>(
         &'a mut self,
         action: &'a str,
-        within: Option<Duration>,
+        beside: Beside<'a>,
     ) -> BoxFuture<'a, Result<Observed, StepError>> {
         Box::pin(async move {
             let Action { code, _metadata } = read(action, &self.kit.action)?;
-            let limit = within.map_or(self.limit, |within| within.min(self.limit));
+            let limit = beside.within.map_or(self.limit, |within| within.min(self.limit));
             let ran = self.run(&code, limit).await?;
             self.observed(&code, &ran)
         })

@@ -19,7 +19,7 @@ use super::Metadata;
 use super::said::{self, Said};
 use crate::environment::{About, Environment, Models, Turns};
 use crate::game::{Failed, Reset, ToolError, fields, read};
-use crate::instance::{Host, Instance, OpenError, Shown, Terms};
+use crate::instance::{Beside, Host, Instance, OpenError, Shown, Terms};
 use crate::model::{Field, Kind, Model};
 use crate::observed::{Observed, Reward};
 use crate::sandboxes::{Fitting, Housing, Sandboxes, step_error};
@@ -304,12 +304,12 @@ impl Instance for Shell {
     fn step<'a>(
         &'a mut self,
         action: &'a str,
-        within: Option<Duration>,
+        beside: Beside<'a>,
     ) -> BoxFuture<'a, Result<Observed, StepError>> {
         Box::pin(async move {
             let Action { command, timeout_s, _metadata } = read(action, &self.action)?;
             let own = timeout_s.and_then(|Seconds(seconds)| Duration::try_from_secs_f64(seconds).ok());
-            let limit = [own, within].into_iter().flatten().fold(self.limit, Duration::min);
+            let limit = [own, beside.within].into_iter().flatten().fold(self.limit, Duration::min);
             let observation = self.run(&command, limit).await?;
             self.show(&observation)
         })

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{SinkExt as _, StreamExt as _};
@@ -20,7 +19,7 @@ use super::home::Home;
 use super::running::failed;
 use crate::environment::{Environment, Maker, Schemas, Tool, Turns};
 use crate::game::{Failed, Reset, ToolError};
-use crate::instance::{Host, Instance, OpenError, Shown, Terms};
+use crate::instance::{Beside, Host, Instance, OpenError, Shown, Terms};
 use crate::model::Wrong;
 use crate::observed::{Observed, Reward};
 use crate::session::StepError;
@@ -373,7 +372,8 @@ impl Instance for AsgiInstance {
     fn step<'a>(
         &'a mut self,
         action: &'a str,
-        _within: Option<Duration>,
+        // These servers take nothing beside an action in a session.
+        _: Beside<'a>,
     ) -> BoxFuture<'a, Result<Observed, StepError>> {
         Box::pin(async move { self.observed(format!(r#"{{"type":"step","data":{action}}}"#)).await })
     }

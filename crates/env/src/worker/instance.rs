@@ -1,7 +1,6 @@
 //! One session in a worker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::link::Link;
 use super::protocol::{self, Ask, Told};
 use crate::game::{Failed, Reset, ToolError};
-use crate::instance::{Arrays, Instance, OpenError, Shown};
+use crate::instance::{Arrays, Beside, Instance, OpenError, Shown};
 use crate::observed::Observed;
 use crate::session::StepError;
 
@@ -64,9 +63,19 @@ impl Instance for WorkerInstance {
     fn step<'a>(
         &'a mut self,
         action: &'a str,
-        _within: Option<Duration>,
+        beside: Beside<'a>,
     ) -> BoxFuture<'a, Result<Observed, StepError>> {
-        Box::pin(async { Ok(protocol::observed(&self.ask(Ask::Step, action.as_bytes()).await?)?) })
+        Box::pin(async move {
+            let answer = match beside.kwargs.filter(|kwargs| !kwargs.is_empty()) {
+                None => self.ask(Ask::Step, action.as_bytes()).await?,
+                Some(kwargs) => {
+                    let kwargs = Value::Object(kwargs.clone());
+                    let both = format!(r#"{{"action":{action},"kwargs":{kwargs}}}"#);
+                    self.ask(Ask::StepWith, both.as_bytes()).await?
+                }
+            };
+            Ok(protocol::observed(&answer)?)
+        })
     }
 
     fn state(&mut self) -> BoxFuture<'_, Result<Shown, StepError>> {

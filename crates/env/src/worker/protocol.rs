@@ -32,6 +32,7 @@ pub(super) enum Ask {
     Checkpoint = 7,
     Restore = 8,
     Tasks = 9,
+    StepWith = 10,
 }
 
 /// Appends a frame to a worker.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_env::{Environment, Era, Observed, Session, StepError, Terms};
+use hothouse_env::{Beside, Environment, Era, Observed, Session, StepError, Terms};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -61,7 +61,7 @@ async fn play(args: &RunArgs, environment: &Arc<Environment>) -> Result<u8, Fail
         if line.trim().is_empty() {
             continue;
         }
-        let shown = session.step(&line, None, None).await.map(|stepped| stepped.observed);
+        let shown = session.step(&line, None, Beside::default()).await.map(|stepped| stepped.observed);
         failed |= shown.is_err();
         let is_over = shown.as_ref().is_ok_and(|observed| observed.done);
         show(shown)?;

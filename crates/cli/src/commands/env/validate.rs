@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hothouse_env::{Environment, Session, Terms};
+use hothouse_env::{Beside, Environment, Session, Terms};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -111,7 +111,7 @@ async fn of_environment(environment: &Arc<Environment>) -> Vec<Check> {
     };
     checks.push(Check::of("another episode has another episode_id, and no steps", new_id));
     let nonsense = json!({"surely_no_field_of_yours": 1}).to_string();
-    let refused = match one.step(&nonsense, None, None).await {
+    let refused = match one.step(&nonsense, None, Beside::default()).await {
         Ok(_) => Err("an action with a field that the schema does not have is taken".to_owned()),
         Err(error) if error.is_fatal() => Err(error.to_string()),
         Err(_) => state(&mut one).await.map(|_| ()),

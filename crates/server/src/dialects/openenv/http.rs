@@ -47,7 +47,7 @@ pub(super) async fn step(For(served): For, headers: HeaderMap, body: Body) -> Re
         Err(refusal) => return *refusal,
     };
     with_session(&served, &headers, async |session| {
-        match session.step(&step.action, None, step.within).await {
+        match session.step(&step.action, None, step.beside()).await {
             Ok(stepped) => answer::observed(stepped.observed, era),
             Err(error) => answer::failed(&error, era),
         }

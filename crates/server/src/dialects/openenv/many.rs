@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use hothouse_env::{Arrays, Place, Session};
+use hothouse_env::{Arrays, Beside, Place, Session};
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
@@ -517,14 +517,16 @@ async fn perform(session: &mut Session, job: Job) -> Outcome {
             }
             Err(error) => failed(error),
         },
-        Job::Step { action, step_id } => match session.step(&action, step_id.as_deref(), None).await {
-            Ok(stepped) => {
-                let mut json = Vec::with_capacity(stepped.observed.size() * 2 + 64);
-                message::result(stepped.observed, &mut json);
-                Outcome::Observed { json, replayed: stepped.replayed }
+        Job::Step { action, step_id } => {
+            match session.step(&action, step_id.as_deref(), Beside::default()).await {
+                Ok(stepped) => {
+                    let mut json = Vec::with_capacity(stepped.observed.size() * 2 + 64);
+                    message::result(stepped.observed, &mut json);
+                    Outcome::Observed { json, replayed: stepped.replayed }
+                }
+                Err(error) => failed(error),
             }
-            Err(error) => failed(error),
-        },
+        }
         Job::State => session.state().await.map_or_else(failed, Outcome::State),
         Job::Fork(count) => {
             let mut copies = Vec::with_capacity(count);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use hothouse_env::Era;
 use hothouse_env::model::{Field, Kind, Model, Wrong};
+use hothouse_env::{Beside, Era};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -98,15 +98,23 @@ pub(super) fn reset(body: &Bytes, headers: &HeaderMap, era: Era) -> Result<Map<S
 /// What a step asks for.
 pub(super) struct Step<'a> {
     pub(super) action: Cow<'a, str>,
-    pub(super) within: Option<Duration>,
+    within: Option<Duration>,
+    /// All else that stands beside the action, by name: for environments whose step takes it.
+    kwargs: Map<String, Value>,
+}
+
+impl Step<'_> {
+    /// What is said beside the action.
+    pub(super) fn beside(&self) -> Beside<'_> {
+        Beside { within: self.within, kwargs: Some(&self.kwargs) }
+    }
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PlainStep<'a> {
     #[serde(borrow)]
     action: &'a RawValue,
-    #[serde(default)]
-    timeout_s: Option<f64>,
 }
 
 /// What a step asks for.
@@ -119,25 +127,29 @@ pub(super) fn step<'a>(body: &'a Bytes, headers: &HeaderMap, era: Era) -> Result
     if is_json(headers)
         && let Ok(plain) = serde_json::from_slice::<PlainStep<'a>>(body)
         && plain.action.get().starts_with('{')
-        && plain.timeout_s.is_none_or(|timeout| timeout > 0.0)
-        && !has_request_id(body)
     {
-        return Ok(Step { action: plain.action.get().into(), within: plain.timeout_s.and_then(seconds) });
+        return Ok(Step { action: plain.action.get().into(), within: None, kwargs: Map::new() });
     }
     let value = parse(body, headers, era)?;
     match era {
         Era::Seed => match value {
             Value::Object(mut fields) => match fields.remove("action") {
-                Some(action) => Ok(Step { action: action.to_string().into(), within: None }),
+                Some(action) => {
+                    Ok(Step { action: action.to_string().into(), within: None, kwargs: Map::new() })
+                }
                 None => Err(Box::new(answer::internal())),
             },
             other => Err(not_an_object(&other, "dict_type", "Input should be a valid dictionary")),
         },
         Era::Today => {
-            let checked = check(&STEP, value)?;
-            let action = checked.get("action").map(ToString::to_string).unwrap_or_default();
-            let within = checked.get("timeout_s").and_then(Value::as_f64).and_then(seconds);
-            Ok(Step { action: action.into(), within })
+            let given: Vec<String> =
+                value.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
+            let mut kwargs = check(&STEP, value)?;
+            let action = kwargs.remove("action").map(|action| action.to_string()).unwrap_or_default();
+            let within = kwargs.get("timeout_s").and_then(Value::as_f64).and_then(seconds);
+            // What was not given is not passed on.
+            kwargs.retain(|name, _| given.contains(name));
+            Ok(Step { action: action.into(), within, kwargs })
         }
     }
 }
@@ -152,11 +164,6 @@ pub(super) fn object(body: &Bytes, headers: &HeaderMap, era: Era) -> Result<Map<
 
 fn seconds(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// Its length is to be checked.
-fn has_request_id(body: &[u8]) -> bool {
-    body.windows(12).any(|window| window == b"\"request_id\"")
 }
 
 /// What a body says that has to be just like this.

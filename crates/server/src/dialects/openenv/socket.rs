@@ -13,7 +13,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::StreamExt as _;
-use hothouse_env::{Place, Session};
+use hothouse_env::{Beside, Place, Session};
 use tokio::sync::MutexGuard;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -472,7 +472,7 @@ async fn act(session: &mut Session, asked: Asked, out: &mut Vec<u8>) -> bool {
             }
             Err(error) => Err(error),
         },
-        Asked::Step(action) => match session.step(&action, None, None).await {
+        Asked::Step(action) => match session.step(&action, None, Beside::default()).await {
             Ok(stepped) => {
                 message::observation(stepped.observed, out);
                 out.push(b'}');

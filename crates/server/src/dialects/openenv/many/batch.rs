@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hothouse_env::Session;
+use hothouse_env::{Beside, Session};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -145,7 +145,7 @@ impl Many {
 /// Steps or resets what plays in memory, and writes what came of it.
 async fn step_here(session: &mut Session, action: Option<&str>, out: &mut Vec<u8>) {
     let done = match action {
-        Some(action) => session.step(action, None, None).await.map(|stepped| stepped.observed),
+        Some(action) => session.step(action, None, Beside::default()).await.map(|stepped| stepped.observed),
         None => session.reset(Map::new()).await,
     };
     match done {

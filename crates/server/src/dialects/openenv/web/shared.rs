@@ -14,7 +14,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use hothouse_env::{Era, Observed, Session, StepError};
+use hothouse_env::{Beside, Era, Observed, Session, StepError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -166,7 +166,7 @@ pub(super) async fn step(For(served): For, headers: HeaderMap, body: Body) -> Re
         Err(refusal) => return *refusal,
     };
     in_session(&served, async |session| {
-        let (response, sent) = match session.step(&action, None, None).await {
+        let (response, sent) = match session.step(&action, None, Beside::default()).await {
             Ok(stepped) => (answer::observed(stepped.observed, era), sent(stepped.observed, era)),
             Err(error) => return failed(&error, era),
         };
