@@ -6,6 +6,7 @@ mod admission;
 mod bad_input;
 mod binding;
 mod contexts;
+mod environment_page;
 mod environments;
 mod events;
 mod execs;

@@ -23,7 +23,7 @@ const OURS: &str = "hothouse.env.v1";
 pub(crate) struct Environment {
     pub(crate) running: Running,
     pub(crate) base: String,
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Environment {
