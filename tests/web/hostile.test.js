@@ -2,6 +2,7 @@
 // does not hold to that has to succeed, or it proves nothing.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, test } from "node:test";
 import { close, connected, open, reset, serve, shows, until } from "./stage.js";
 
@@ -105,10 +106,12 @@ test("hostile names, schemas, tools and observations are text", async (test) => 
   const page = await connected(await open(test, base, { prepare: poison }));
   await play(page);
   assert.equal(await page.title(), ATTACK);
-  for (const place of ["h1", "#version", "#description", "#readme-text", "#state-text", ".tool summary code", ".tool .hint", "#action-form label", "#action-form .hint", "#observation pre.printed", "#observation dt", "#log td.action"]) {
+  for (const place of ["h1", "#version", "#description", "#readme-text", "#state-text", ".tool summary code", ".tool .hint", "#action-form label", "#action-form .hint", "#observation pre.printed", "#observation dt"]) {
     await until(`${place} to show it`, async () =>
       (await page.locator(place).allTextContents()).some((text) => text.includes(ATTACK) || text.includes(JSON.stringify(ATTACK))));
   }
+  await shows(page, "#log td.action", JSON.stringify(ATTACK).slice(0, 60));
+  await page.locator(".tool").first().evaluate((tool) => { tool.open = true; });
   await page.locator(".tool textarea[name=message]").first().fill("x");
   await page.locator(".tool button").first().click();
   await shows(page, ".tool .result", ATTACK);
@@ -154,12 +157,18 @@ test("the policy alone holds the same attack off a careless page", async (test) 
 
 test("a page of another site may not show this one in a frame", async (test) => {
   const { base } = await serve(test, "echo");
-  const other = await serve(test, "grid_world");
-  const page = await open(test, other.base, { allowed: /frame-ancestors|frame-src|ERR_BLOCKED|policy: / });
-  await connected(page);
-  // A page that allows itself frames, on another port: another site.
-  await page.route("**/frame", (route) => route.fulfill({ contentType: "text/html", body: `<iframe src="${base}/web/"></iframe>` }));
-  const refused = page.waitForEvent("console", (message) => message.text().includes("frame-ancestors"));
-  await page.goto(`${other.base}/frame`);
-  await refused;
+  // Another site, on another port.
+  const other = createServer((request, response) => {
+    const place = new URL(request.url, "http://other").searchParams.get("place");
+    response.writeHead(200, { "content-type": "text/html" }).end(`<link rel="icon" href="data:,"><iframe src="${base}${place}"></iframe>`);
+  });
+  await new Promise((resolve) => other.listen(0, "127.0.0.1", resolve));
+  test.after(() => other.close());
+  const site = `http://127.0.0.1:${other.address().port}`;
+  const framed = async (place) => {
+    const page = await open(test, site, { path: `/?place=${place}`, allowed: /^request: |frame-ancestors|ERR_BLOCKED/ });
+    return page.frames()[1].url();
+  };
+  assert.equal(await framed("/health"), `${base}/health`, "what does not forbid it is shown");
+  assert.match(await framed("/web/"), /^chrome-error:/);
 });

@@ -4,6 +4,8 @@ import { drawn, element } from "./element.js";
 
 /** Steps that are drawn; of a longer episode the last ones. */
 const MOST = 1000;
+/** Bars that tell what they stand for; more are one shape, which is drawn sooner. */
+const MOST_BARS = 200;
 const HEIGHT = 210;
 const ROOM = { top: 10, right: 14, bottom: 40, left: 58 };
 
@@ -100,14 +102,19 @@ export class Curve {
       svg.append(drawn("text", { class: "tick", x: x(mark), y: HEIGHT - ROOM.bottom + 17, "text-anchor": "middle" }, String(mark)));
     }
     const bar = Math.max(1, Math.min(18, slot * 0.55));
-    rewards.forEach((reward, at) => {
+    const bars = rewards.map((reward, at) => {
       const top = Math.min(y(0), y(reward));
       // A reward of nothing is a hair, so that the step is seen.
       const height = Math.max(Math.abs(y(reward) - y(0)), 1);
       const text = `step ${first + at + 1}: ${short(reward)}, in all ${short(sums[at + 1])}`;
-      const left = x(first + at + 1) - bar / 2;
-      svg.append(drawn("rect", { class: "each", x: left, width: bar, y: top, height }, drawn("title", {}, text)));
+      return { x: x(first + at + 1) - bar / 2, y: top, height, text };
     });
+    if (bars.length <= MOST_BARS) {
+      svg.append(...bars.map(({ text, ...at }) => drawn("rect", { class: "each", width: bar, ...at }, drawn("title", {}, text))));
+    } else {
+      const way = bars.map((at) => `M${at.x.toFixed(1)} ${at.y.toFixed(1)}h${bar.toFixed(1)}v${at.height.toFixed(1)}h-${bar.toFixed(1)}z`);
+      svg.append(drawn("path", { class: "each", d: way.join("") }));
+    }
     const points = sums.map((value, at) => `${x(first + at).toFixed(1)},${y(value).toFixed(1)}`);
     svg.append(drawn("polyline", { class: "cumulative", points: points.join(" ") }));
     if (rewards.length <= 60) {
