@@ -184,36 +184,47 @@ test("old observations are let go of when they are large", async (test) => {
   await shows(page, "#observation", "more characters");
 });
 
-for (const colorScheme of ["light", "dark"]) {
-  for (const [name, width] of [["wide", 1280], ["narrow", 320]]) {
-    test(`everybody can read it: ${colorScheme}, ${name}`, async (test) => {
-      const { base } = await serve(test, "connect4");
-      const page = await connected(await open(test, base, { colorScheme, viewport: { width, height: 800 } }));
-      const judge = async (when) => {
-        const found = await page.evaluate(() => window.axe.run());
-        assert.deepEqual(found.violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], when);
-      };
-      await page.evaluate(await readFile(AXE, "utf8"));
-      await judge("at first");
-      await reset(page);
-      for (const [at, column] of [3, 2, 3, 2, 3, 2, 3].entries()) {
-        await page.getByLabel("column").fill(String(column));
-        await page.click("#step");
-        await shows(page, "#shown-step", new RegExp(`^${at + 1}$`));
-      }
-      await page.getByText("As JSON").click();
-      await judge("at the end of a game");
-      const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      assert.equal(beyond, 0, "nothing stands beyond the side");
-      if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${colorScheme}-${name}.png`, fullPage: true });
-    });
+/** Lets axe judge the page, before and after a game. */
+const judged = async (test, colorScheme, width) => {
+  const { base } = await serve(test, "connect4");
+  const page = await connected(await open(test, base, { colorScheme, viewport: { width, height: 800 } }));
+  const judge = async (when) => {
+    const found = await page.evaluate(() => window.axe.run());
+    assert.deepEqual(found.violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), [], when);
+  };
+  await page.evaluate(await readFile(AXE, "utf8"));
+  await judge("at first");
+  await reset(page);
+  for (const [at, column] of [3, 2, 3, 2, 3, 2, 3].entries()) {
+    await page.getByLabel("column").fill(String(column));
+    await page.click("#step");
+    await shows(page, "#shown-step", new RegExp(`^${at + 1}$`));
   }
-}
+  await page.getByText("As JSON").click();
+  await judge("at the end of a game");
+  const beyond = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(beyond, 0, "nothing stands beyond the side");
+  const cells = await page.locator("#log").evaluate((log) => {
+    const range = document.createRange();
+    // A word that has no room is broken into lines, of which each is a box.
+    return [...log.querySelectorAll("th, td")].filter((cell) => {
+      range.selectNodeContents(cell);
+      return new Set([...range.getClientRects()].map(({ bottom }) => Math.round(bottom))).size > 1 && cell.childElementCount === 0;
+    }).map((cell) => cell.textContent);
+  });
+  assert.deepEqual(cells, [], "no short word is broken");
+  if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${colorScheme}-${width}.png`, fullPage: true });
+};
+
+test("everybody can read it: light, wide", (test) => judged(test, "light", 1280));
+test("everybody can read it: light, narrow", (test) => judged(test, "light", 320));
+test("everybody can read it: dark, wide", (test) => judged(test, "dark", 1280));
+test("everybody can read it: dark, narrow", (test) => judged(test, "dark", 320));
 
 if (process.env.IMAGE) {
   test("a picture of the page", async (test) => {
     const { base } = await serve(test, "grid_world");
-    const page = await connected(await open(test, base, { viewport: { width: 1200, height: 1010 } }));
+    const page = await connected(await open(test, base, { viewport: { width: 1200, height: 1000 } }));
     await reset(page);
     const ways = ["RIGHT", "RIGHT", "DOWN", "DOWN", "DOWN", "RIGHT", "DOWN", "RIGHT"];
     for (const [at, way] of ways.entries()) {
@@ -222,6 +233,6 @@ if (process.env.IMAGE) {
       await shows(page, "#shown-step", new RegExp(`^${at + 1}$`));
     }
     await page.locator("#curve svg").waitFor();
-    await page.screenshot({ path: process.env.IMAGE });
+    await page.screenshot({ path: process.env.IMAGE, fullPage: true });
   });
 }

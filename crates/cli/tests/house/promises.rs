@@ -1,4 +1,5 @@
-//! SPECIFICATION.md: every promise names a test, a bench, an abuse case or a fault, and what it names exists.
+//! SPECIFICATION.md: every promise names a test, a bench, an abuse case, a fault or a test in a browser, and what it names
+//! exists.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +11,8 @@ struct Witnesses {
     tests: BTreeSet<String>,
     /// Names of the subcommands of `hothouse bench`.
     benches: BTreeSet<String>,
+    /// Names of the tests of web pages.
+    pages: BTreeSet<String>,
 }
 
 fn gather(directory: &Path, witnesses: &mut Witnesses) {
@@ -39,9 +42,22 @@ fn gather(directory: &Path, witnesses: &mut Witnesses) {
     }
 }
 
+/// The names in `test("…"`, which begins a line.
+fn gather_pages(directory: &Path, witnesses: &mut Witnesses) {
+    for entry in std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display())) {
+        let path = entry.expect("a directory entry").path();
+        if path.to_string_lossy().ends_with(".test.js") {
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let names = text.lines().filter_map(|line| line.strip_prefix("test(\"")?.split('"').next());
+            witnesses.pages.extend(names.map(ToOwned::to_owned));
+        }
+    }
+}
+
 fn witnesses() -> Witnesses {
     let mut found = Witnesses::default();
     gather(&crate::root().join("crates"), &mut found);
+    gather_pages(&crate::root().join("tests/web"), &mut found);
     found.benches = [
         "create", "claim", "exec", "session", "context", "dial", "fork", "image", "score", "adopt", "growth",
         "density", "steps",
@@ -88,8 +104,9 @@ mod tests {
                     "test" => known.tests.contains(&name),
                     "bench" => known.benches.contains(&name),
                     "abuse" => name.starts_with('T') && name.len() == 3,
+                    "page" => known.pages.contains(&name),
                     "chaos" => faults.join(format!("{name}.rs")).is_file(),
-                    other => panic!("{other:?} is neither test, bench, abuse nor chaos: {row}"),
+                    other => panic!("{other:?} is neither test, bench, abuse, chaos nor page: {row}"),
                 };
                 assert!(exists, "{kind} `{name}` does not exist: {row}");
             }

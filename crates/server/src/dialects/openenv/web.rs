@@ -64,6 +64,9 @@ pub(super) fn routes(base: &str, mode: Mode) -> Router<Openenv> {
         .route(&at("/"), get(to_page))
         .route(&at("/web"), get(to_page))
         .route(&at("/web/metadata"), get(described::metadata));
+    if !base.is_empty() {
+        router = router.route(base, get(to_page));
+    }
     for asset in ASSETS {
         router = router.route(&at(&format!("/web/{}", asset.name)), get(move |_: For| async move { asset }));
     }

@@ -99,7 +99,8 @@ const optionText = (value) => (typeof value === "string" ? value : compact(value
 /** Makes the control of a field, and how it is read. */
 const control = (kind, schema, isRequired, properties) => {
   const fallback = Object.hasOwn(schema, "default") && schema.default !== null ? schema.default : undefined;
-  const placeholder = !isRequired && fallback !== undefined ? compact(fallback) : undefined;
+  // An empty text as what is sent for an empty field tells nothing.
+  const placeholder = !isRequired && fallback !== undefined && fallback !== "" ? compact(fallback) : undefined;
   const ends = { autocomplete: "off", spellcheck: "false", autocapitalize: "off" };
   switch (kind) {
     case "choice": {
