@@ -100,13 +100,13 @@ impl Target {
         }
     }
 
-    /// Where its code lies in the sandbox, first what is looked through first.
+    /// Where its code lies in the sandbox, first what is looked through first. That it is a package beside others comes last:
+    /// many are called as the library that they play with.
     #[must_use]
     pub fn python_path(&self) -> String {
-        let code = match self {
-            Self::Directory { manifest, .. } => format!("{CODE}/{}:{CODE}:", manifest.name),
-            Self::Gymnasium(_) | Self::PettingZoo(_) => String::new(),
-        };
-        format!("{code}{KIT}:{SITE}")
+        match self {
+            Self::Directory { manifest, .. } => format!("{CODE}/{}:{KIT}:{SITE}:{CODE}", manifest.name),
+            Self::Gymnasium(_) | Self::PettingZoo(_) => format!("{KIT}:{SITE}"),
+        }
     }
 }

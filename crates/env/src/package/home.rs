@@ -47,16 +47,7 @@ impl Home {
     /// One in which the package's own server runs.
     pub(super) fn server(fleet: Fleet, spec: SandboxSpec, target: &Target) -> Self {
         let listens = server_socket();
-        let argv = [
-            "python3",
-            "-m",
-            "uvicorn",
-            &target.for_worker(),
-            "--uds",
-            path(&listens),
-            "--ws-max-size",
-            "67108864",
-        ];
+        let argv = ["python3", "-m", "hothouse.worker.own_server", &target.for_worker(), path(&listens)];
         let cwd = match target {
             Target::Directory { manifest, .. } => Some(format!("{CODE}/{}", manifest.name)),
             Target::Gymnasium(_) | Target::PettingZoo(_) => None,

@@ -1,5 +1,6 @@
 //! `openenv.yaml`: what a package says of itself.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -133,21 +134,27 @@ impl Manifest {
         Ok(Self { name: fields.name, version, description: fields.description, app, runtime })
     }
 
-    /// What the package requires: of `requirements.txt`, or else of `pyproject.toml`.
+    /// What the package requires: of `requirements.txt` and of `pyproject.toml`. Packages write into the former what their
+    /// image adds to one that has what the latter says, so neither alone is enough.
     ///
     /// # Errors
     /// [`ManifestError`]: that cannot be read.
     pub fn requirements(&self, directory: &Path) -> Result<Vec<String>, ManifestError> {
+        let mut all = Vec::new();
         for file in ["requirements.txt", "server/requirements.txt"] {
             if let Some(text) = read(&directory.join(file))? {
-                return Ok(lines(&text));
+                all.extend(lines(&text));
             }
         }
         let path = directory.join("pyproject.toml");
-        let Some(text) = read(&path)? else { return Ok(Vec::new()) };
-        let pyproject: Pyproject = toml::from_str(&text)
-            .map_err(|error| ManifestError::Wrong { path, reason: error.to_string() })?;
-        Ok(pyproject.project.dependencies)
+        if let Some(text) = read(&path)? {
+            let pyproject: Pyproject = toml::from_str(&text)
+                .map_err(|error| ManifestError::Wrong { path, reason: error.to_string() })?;
+            all.extend(pyproject.project.dependencies);
+        }
+        let mut seen = HashSet::new();
+        all.retain(|requirement| seen.insert(requirement.clone()));
+        Ok(all)
     }
 }
 
@@ -187,6 +194,21 @@ mod tests {
             let reason = Manifest::parse(text).unwrap_err();
             assert!(reason.contains(named), "{text:?}: {reason}");
         }
+    }
+
+    #[test]
+    fn requirements_are_those_of_all_files_once_each() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("server")).unwrap();
+        fs::write(directory.path().join("server/requirements.txt"), "numpy\ngymnasium>=0.29 # walks\n")
+            .unwrap();
+        let pyproject = "[project]\nname = \"x\"\ndependencies = [\"openenv>=0.2\", \"numpy\"]\n";
+        fs::write(directory.path().join("pyproject.toml"), pyproject).unwrap();
+        let manifest = Manifest::parse("name: x").unwrap();
+        assert_eq!(
+            manifest.requirements(directory.path()).unwrap(),
+            ["numpy", "gymnasium>=0.29", "openenv>=0.2"]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use hothouse_env::{Catalogue, Environment, OpenError, Sandboxes, Stocked};
 
 use crate::console;
 use crate::failure::Failure;
-use crate::flags::{LimitFlags, NodeFlags};
+use crate::flags::{EnvFlag, LimitFlags, NodeFlags};
 use crate::place::EmbeddedFleet;
 
 /// Sandboxes beyond those of sessions: some are ready, and some are ending when their places are taken again.
@@ -26,6 +26,9 @@ const MOST_WARM: usize = 1024;
 pub(super) struct StageFlags {
     #[command(flatten)]
     limits: LimitFlags,
+    /// A variable of what runs there: NAME=VALUE, or NAME to pass it on (repeatable)
+    #[arg(long, short = 'e', value_name = "NAME[=VALUE]", help_heading = "Sandbox")]
+    env: Vec<EnvFlag>,
     /// Sandboxes kept ready, so that a session opens at once [default: 4]
     #[arg(long, value_name = "N", help_heading = "Sandbox")]
     warm: Option<usize>,
@@ -82,8 +85,9 @@ pub(super) enum Stage {
 impl StageFlags {
     /// The first of them that was given.
     fn given(&self) -> Option<&'static str> {
-        let Self { limits, warm, transform, resets, with, processes, node: _ } = self;
+        let Self { limits, env, warm, transform, resets, with, processes, node: _ } = self;
         let others = [
+            ("--env", !env.is_empty()),
             ("--with", !with.is_empty()),
             ("--processes", processes.is_some()),
             ("--warm", warm.is_some()),
@@ -118,7 +122,8 @@ impl StageFlags {
         let resources = self.limits.over(&Resources::default());
         let (image, pull) = (self.limits.image.clone(), self.limits.pull);
         let layers = self.limits.layer.clone();
-        let spec = SandboxSpec { image, layers, pull, resources, ..SandboxSpec::default() };
+        let env = EnvFlag::map(self.env.clone());
+        let spec = SandboxSpec { image, layers, pull, resources, env, ..SandboxSpec::default() };
         spec.validate().map_err(|invalid| Failure::new(ErrorCode::InvalidRequest, invalid.to_string()))?;
         Ok(spec)
     }
