@@ -10,9 +10,12 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -47,12 +50,28 @@ def command(name: str, *, era: str, http_session: str, capacity: int) -> list[st
     return [str(Path(reference, venv, "bin", "python")), str(REFERENCE), *flags]
 
 
-def _with_python(venv: Path | None) -> dict[str, str]:
-    """The variables with which the server's `python` is that of a virtual environment, and finds our worker."""
-    if venv is None:
-        return {}
-    path = [str(REFERENCE.parent), str(REFERENCE.parents[3] / "python" / "src")]
-    return {"PATH": f"{venv}/bin:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "PYTHONPATH": ":".join(path)}
+INSTALLING_S = 900.0
+"""As long, where what the environment requires is installed first."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where what environments require is installed, and of what."""
+
+    home: Path
+    constraints: Path
+    """Their versions."""
+    wheels: Path
+    """Those that have none on PyPI. Only wheels are installed, since no author's code runs outside of a sandbox."""
+
+    def variables(self) -> dict[str, str]:
+        """Of a server that installs there."""
+        return {"PIP_CONSTRAINT": str(self.constraints), "PIP_FIND_LINKS": str(self.wheels)}
+
+    def packages(self) -> Path:
+        """What a server has installed. All of a home require the same."""
+        [site] = self.home.glob("envs/site-*/opt/hothouse/site")
+        return site
 
 
 class Served:
@@ -65,11 +84,12 @@ class Served:
         era: str = "today",
         http_session: str = "stateless",
         capacity: int = 16,
-        python: Path | None = None,
+        site: Site | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
-        """Starts it. `python` is a virtual environment, whose Python runs environments that are not built in."""
+        """Starts it. `site` is for environments that are not built in."""
         arguments = command(name, era=era, http_session=http_session, capacity=capacity)
-        self._start(arguments, _with_python(python))
+        self._start([*arguments, *flags], site)
 
     @classmethod
     def mounted(cls) -> Served:
@@ -77,10 +97,21 @@ class Served:
         if "OPENENV_REFERENCE" in os.environ:
             raise Unavailable("the reference serves one environment, at the root")
         served = cls.__new__(cls)
-        served._start([os.environ["HOTHOUSE_BINARY"], "serve", "--listen", "127.0.0.1:0", "--json"], {})
+        served._start([os.environ["HOTHOUSE_BINARY"], "serve", "--listen", "127.0.0.1:0", "--json"])
         return served
 
-    def _start(self, arguments: list[str], environment: dict[str, str]) -> None:
+    @classmethod
+    def plain(cls, directory: Path, app: str, site: Site) -> Served:
+        """Starts uvicorn with an environment's own server, and with the very packages that ours has installed for it."""
+        served = cls.__new__(cls)
+        program = REFERENCE.with_name("plain.py")
+        variables = {"PYTHONPATH": str(site.packages()), "PYTHONDONTWRITEBYTECODE": "1"}
+        served._start([sys.executable, str(program), str(directory), app], variables=variables)
+        return served
+
+    def _start(
+        self, arguments: list[str], site: Site | None = None, variables: dict[str, str] | None = None
+    ) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="hothouse-openenv-")
         self._errors = Path(self._home.name, "stderr").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(
@@ -89,15 +120,20 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **environment, "HOTHOUSE_HOME": self._home.name},
+            env={
+                **os.environ,
+                "HOTHOUSE_HOME": str(site.home) if site else self._home.name,
+                **(site.variables() if site else {}),
+                **(variables or {}),
+            },
         )
         try:
-            self.url = self._listening()
+            self.url = self._listening(INSTALLING_S if site else PATIENCE_S)
         except BaseException:
             self.stop()
             raise
 
-    def _listening(self) -> str:
+    def _listening(self, patience: float) -> str:
         lines: queue.Queue[str | None] = queue.Queue()
 
         def drain() -> None:
@@ -108,13 +144,13 @@ class Served:
             lines.put(None)
 
         threading.Thread(target=drain, daemon=True).start()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience
         said = []
         while True:
             try:
                 line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise TimeoutError(f"not listening after {PATIENCE_S} s; it said {said} {self.errors()}") from None
+                raise TimeoutError(f"not listening after {patience} s; it said {said} {self.errors()}") from None
             if line is None:
                 status = self.process.wait()
                 if status == 69:  # EX_UNAVAILABLE, of reference/serve.py

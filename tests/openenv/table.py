@@ -1,6 +1,7 @@
 """Reads the lines of matrix.py and prints them as a table: a row for each client, a column for each transport.
 
-A cell is how many checks passed, and how many failed if any did. What failed is told below it, then a line of totals in
+A cell is how many checks passed, and how many failed if any did. A row may say instead why there is nothing to run. What
+failed is told below the table, then a line of totals in
 the words of cargo, which tests/run counts. Exit status 1 if anything failed, or if there was nothing.
 """
 
@@ -12,7 +13,7 @@ from collections import defaultdict
 from typing import Any
 
 
-def printed(lines: list[dict[str, Any]]) -> str:
+def printed(lines: list[dict[str, Any]], notes: list[dict[str, str]]) -> str:
     """The table."""
     cells: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for line in lines:
@@ -30,25 +31,29 @@ def printed(lines: list[dict[str, Any]]) -> str:
 
     rows = [["client", *transports], *([client, *(cell(client, one) for one in transports)] for client in clients)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
+    printed = [
         "  ".join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))])
         for row in rows
-    )
+    ]
+    return "\n".join([*printed, *(f"{note['client'].ljust(widths[0])}  {note['note']}" for note in notes)])
 
 
 def main() -> None:
     """The table, the failures, the totals."""
-    lines, noise = [], []
+    lines, notes, noise = [], [], []
     for text in sys.stdin:
         try:
             line = json.loads(text)
+            if "note" in line:
+                notes.append(line)
+                continue
             line["client"], line["transport"], line["check"], line["ok"]
         except (ValueError, TypeError, KeyError):
             noise.append(text.rstrip())
         else:
             lines.append(line)
     if lines:
-        print(printed(lines))
+        print(printed(lines, notes))
     for text in noise:
         print(f"not a check: {text}")
     failed = [line for line in lines if not line["ok"]]

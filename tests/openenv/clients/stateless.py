@@ -161,8 +161,8 @@ def told(report: Report, url: str) -> None:
             sorted(metadata), ["author", "description", "documentation_url", "name", "readme_content", "version"]
         )
         same(metadata["name"], "EchoEnvironment")
-        same(metadata["version"], "1.0.0")
-        assert metadata["description"], metadata
+        # An author's openenv.yaml may say another version than the original's 1.0.0, which it gives for all.
+        assert metadata["version"] and metadata["description"], metadata
     with report.check("schema"):
         schema = exchange(url, "GET", "/schema").json()
         same(sorted(schema), ["action", "observation", "reset_observation", "state"])

@@ -97,8 +97,8 @@ def app(arguments: argparse.Namespace) -> Any:
     if arguments.name == "echo_mcp":
         return echo_mcp(arguments.capacity)
     if arguments.name == "trouble":
-        sys.path.insert(0, str(Path(__file__).parent))
-        return importlib.import_module("trouble").app
+        sys.path.insert(0, str(Path(__file__).parents[1] / "environments" / "trouble"))
+        return importlib.import_module("app").app
     return upstream(arguments.name, arguments.capacity)
 
 
@@ -107,6 +107,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         assert sockets
         print(f"listening on http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
+
+
+def listener(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
 
 
 def main() -> None:
@@ -118,10 +125,8 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=16)
     arguments = parser.parse_args()
     served = app(arguments)
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", arguments.port))
-        Server(uvicorn.Config(served, log_level="warning")).run([listener])
+    with listener(arguments.port) as bound:
+        Server(uvicorn.Config(served, log_level="warning")).run([bound])
 
 
 if __name__ == "__main__":
