@@ -57,7 +57,7 @@ def told(path: Path) -> str:
         ("from mine.models import WORD", "hello server.app"),
     ],
 )
-def test_it_is_served(tmp_path: Path, imports: str, answer: str) -> None:
+def test_a_package_is_served_however_it_imports_its_own_modules(tmp_path: Path, imports: str, answer: str) -> None:
     path = tmp_path / "socket"
     process = started(package(tmp_path, imports), path)
     try:
