@@ -39,7 +39,8 @@ def main() -> None:
 
     [_, name, path] = sys.argv
     served = application(name, Path.cwd().name)
-    uvicorn.run(served, uds=path, ws_max_size=LARGEST_MESSAGE_BYTES)
+    # Who is connected is known: a session that nobody steps for a while is none that is gone.
+    uvicorn.run(served, uds=path, ws_max_size=LARGEST_MESSAGE_BYTES, ws_ping_interval=None, ws_ping_timeout=None)
 
 
 if __name__ == "__main__":

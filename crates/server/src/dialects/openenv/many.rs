@@ -194,14 +194,16 @@ impl Many {
     /// Opens all of them or none.
     async fn open(&mut self, count: usize, arrays: Arrays, request_id: Option<&str>) -> Result<(), End> {
         self.served.held.reap();
-        let taken = self.served.places.take(count).await;
+        let served = Arc::clone(&self.served);
+        let taken = self.line.while_listening(served.places.take(count)).await?;
         let mut places = match taken {
             Ok(places) => places,
             Err(full) => return self.tell_error(&full.into(), None, request_id).await,
         };
-        let opening = (0..count).map(|_| self.served.open_with(arrays));
+        let opening = (0..count).map(|_| served.open_with(arrays));
         // In order, so many at once: what is made elsewhere takes a while.
-        let opened: Vec<_> = futures::stream::iter(opening).buffered(16).collect().await;
+        let opening = futures::stream::iter(opening).buffered(16).collect::<Vec<_>>();
+        let opened = self.line.while_listening(opening).await?;
         let mut sessions = Vec::with_capacity(count);
         let mut failure = None;
         for result in opened {

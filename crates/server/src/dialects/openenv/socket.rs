@@ -184,31 +184,20 @@ impl Line {
     /// A session of the connection's own, closed with it.
     async fn serve_own(mut self, served: &Arc<Served>) {
         served.held.reap();
-        let taken = {
-            let mut taking = pin!(served.places.take(1));
-            loop {
-                // Who gives up waiting leaves the queue. What is said meanwhile is for later.
-                tokio::select! {
-                    biased;
-                    taken = &mut taking => break taken,
-                    message = self.socket.recv(), if self.ahead.len() < READ_AHEAD => {
-                        match self.heard(message) {
-                            Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                            Ok(Message::Close(_)) => return self.say_goodbye(End::Gone).await,
-                            Ok(message) => self.ahead.push_back(message),
-                            Err(end) => return self.say_goodbye(end).await,
-                        }
-                    }
-                }
-            }
+        // Who gives up waiting leaves the queue. What is said meanwhile is for later.
+        let taken = match self.while_listening(served.places.take(1)).await {
+            Ok(taken) => taken,
+            Err(end) => return self.say_goodbye(end).await,
         };
         let place = match taken {
             Ok(place) => place,
             Err(full) => return self.refuse(&full.into()).await,
         };
-        let session = match served.open().await {
-            Ok(session) => Box::new(session),
-            Err(error) => {
+        // A client whose ping is not answered while a server starts for it gives its session up.
+        let session = match self.while_listening(served.open()).await {
+            Ok(Ok(session)) => Box::new(session),
+            Err(end) => return self.say_goodbye(end).await,
+            Ok(Err(error)) => {
                 let error = message::open_error(&error, &served.environment.class);
                 return self.refuse(&error).await;
             }
@@ -370,8 +359,8 @@ impl Line {
         Ok(if fatal { After::Close } else { After::GoOn })
     }
 
-    /// Does something that takes a while. A client that goes meanwhile ends it.
-    async fn while_listening<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, End> {
+    /// Does something that takes a while. A client that goes meanwhile ends it; its pings are answered.
+    pub(super) async fn while_listening<T>(&mut self, doing: impl Future<Output = T>) -> Result<T, End> {
         let mut doing = pin!(doing);
         loop {
             tokio::select! {
@@ -381,7 +370,9 @@ impl Line {
                     Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
                     Some(Ok(message)) => {
                         self.heard = Instant::now();
-                        self.ahead.push_back(message);
+                        if !matches!(message, Message::Ping(_) | Message::Pong(_)) {
+                            self.ahead.push_back(message);
+                        }
                     }
                     Some(Err(error)) => return Err(broken(&error)),
                 },
