@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FEATURES := --features hothouse-guest/program,hothouse-cli/otel
 
-.PHONY: help build demo test check abuse chaos soak beds bench fmt deny install
+.PHONY: help build demo test check abuse chaos soak fuzz beds bench fmt deny install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ chaos: ## faults on purpose, long: at most 20 minutes; ROUNDS=300 kills of the s
 soak: build ## 100,000 sandboxes come and go as root, as a user with cgroups and without; CHURN=N for another number
 	HOTHOUSE_PROGRAM=$(abspath $(TARGET))/release/hothouse CHURN=$(or $(CHURN),100000) \
 	  $(CARGO) test --locked -p hothouse-cli --test abuse -- T32
+
+fuzz: ## hostile bytes, guided by coverage, for every decoder: TIME=60 seconds each
+	TIME=$(TIME) fuzz/run
 
 beds: ## the limits again on a pure cgroup v2 machine, under emulation (fetches packages with apt)
 	$(CARGO) build --locked -p hothouse-cli

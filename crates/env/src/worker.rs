@@ -9,6 +9,8 @@
 //! from it. Sessions share processes, so that thousands cost no process each; a process that dies takes its own
 //! sessions with it and nobody else's.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod instance;
 mod link;
 mod protocol;

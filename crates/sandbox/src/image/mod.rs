@@ -10,6 +10,8 @@ mod directory;
 mod error;
 mod export;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host;
 mod images;
 mod import;
