@@ -10,7 +10,7 @@ use super::error::Fault;
 pub struct ImageLimits {
     /// Bytes that its layers unpack to, holes of sparse files and padding included.
     pub max_bytes: u64,
-    /// Entries of all its layers.
+    /// Entries of all its layers, with the directories that their names imply.
     pub max_entries: u64,
     /// Bytes on disk of all images of the store.
     pub max_store_bytes: u64,

@@ -81,8 +81,8 @@ pub(super) struct TarReader<R> {
     /// Bytes of content and padding before the next header.
     content: u64,
     padding: u64,
-    /// What global headers say of all entries.
-    global: Vec<u8>,
+    /// What the last global header says of all entries; read once, for an archive chooses how long it is.
+    global: Overrides,
     /// Bytes read so far.
     read: u64,
 }
@@ -97,7 +97,7 @@ fn padding_of(size: u64) -> u64 {
 
 impl<R: BufRead> TarReader<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, content: 0, padding: 0, global: Vec::new(), read: 0 }
+        Self { inner, content: 0, padding: 0, global: Overrides::default(), read: 0 }
     }
 
     /// What comes behind the archive.
@@ -211,7 +211,11 @@ impl<R: BufRead> TarReader<R> {
                     let records = self.meta(size)?;
                     overrides.read(&records)?;
                 }
-                EntryType::XGlobalHeader => self.global = self.meta(size)?,
+                EntryType::XGlobalHeader => {
+                    let records = self.meta(size)?;
+                    self.global = Overrides::default();
+                    self.global.read(&records)?;
+                }
                 kind => return self.entry(&block, kind, size, overrides).map(Some),
             }
         }
@@ -226,10 +230,7 @@ impl<R: BufRead> TarReader<R> {
         overrides: Overrides,
     ) -> Result<Entry, Fault> {
         let header = Header::from_byte_slice(block);
-        let mut all = Overrides::default();
-        let global = std::mem::take(&mut self.global);
-        all.read(&global)?;
-        self.global = global;
+        let Overrides { uid: all_uid, gid: all_gid, mtime: all_mtime, .. } = self.global;
         // What is said of this entry alone wins.
         let Overrides { path, link, size: own_size, uid, gid, mtime, xattrs, mut sparse } = overrides;
         let mut stored = own_size.unwrap_or(size);
@@ -241,10 +242,10 @@ impl<R: BufRead> TarReader<R> {
         if path.contains(&0) || link.contains(&0) {
             return Err(broken("a name has a NUL byte"));
         }
-        let uid = uid.or(all.uid).unwrap_or_else(|| number(header.uid()));
-        let gid = gid.or(all.gid).unwrap_or_else(|| number(header.gid()));
+        let uid = uid.or(all_uid).unwrap_or_else(|| number(header.uid()));
+        let gid = gid.or(all_gid).unwrap_or_else(|| number(header.gid()));
         let seconds = || (i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), 0);
-        let mtime = mtime.or(all.mtime).unwrap_or_else(seconds);
+        let mtime = mtime.or(all_mtime).unwrap_or_else(seconds);
         let kind = match kind {
             // The old form of a directory.
             EntryType::Regular | EntryType::Continuous if path.ends_with(b"/") => Kind::Directory,

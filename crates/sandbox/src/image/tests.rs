@@ -160,10 +160,35 @@ fn devices_are_left_out_and_pipes_and_bits_are_kept() {
 }
 
 #[test]
+fn a_global_header_is_about_all_entries_that_follow() {
+    let layer = archive(&[
+        ("before", Regular, "", b"x"),
+        ("g", EntryType::XGlobalHeader, "", b"15 mtime=12.25\n"),
+        ("after", Regular, "", b"x"),
+        ("x", EntryType::XHeader, "", b"11 mtime=7\n"),
+        ("own", Regular, "", b"x"),
+        ("last", Regular, "", b"x"),
+    ]);
+    let place = Place::new();
+    place.keep(&layer).unwrap();
+    let times = ["before", "after", "own", "last"].map(|name| {
+        let meta = fs::metadata(place.root("layer").join(name)).unwrap();
+        (meta.mtime(), meta.mtime_nsec())
+    });
+    assert_eq!(times, [(0, 0), (12, 250_000_000), (7, 0), (12, 250_000_000)]);
+}
+
+#[test]
 fn what_is_endless_is_refused() {
     let many: Vec<u8> = {
         let mut builder = Builder::new(Vec::new());
         (0..1001).for_each(|n| add(&mut builder, &format!("f{n}"), Regular, "", b""));
+        builder.into_inner().unwrap()
+    };
+    // One entry each, and 45 directories that no entry is about.
+    let implied: Vec<u8> = {
+        let mut builder = Builder::new(Vec::new());
+        (0..30).for_each(|n| add(&mut builder, &format!("{n}/{}f", "d/".repeat(44)), Regular, "", b""));
         builder.into_inner().unwrap()
     };
     let long_name = {
@@ -196,6 +221,7 @@ fn what_is_endless_is_refused() {
     let sparse = sparse_archive("--format=gnu", 1 << 40);
     for (what, layer, part) in [
         ("entries", many, "more than 1000 entries"),
+        ("implied directories", implied, "more than 1000 entries"),
         ("long name", long_name, "name or header of"),
         ("gzip bomb", gzip, "unpacks to more"),
         ("zstd bomb", zstd, "unpacks to more"),

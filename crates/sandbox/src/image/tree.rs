@@ -218,20 +218,21 @@ impl<'a> Tree<'a> {
         {
             return dir.try_clone().map_err(|e| Fault::io(shown(path), &e));
         }
-        let dir = self.open_or_make(path).map_err(|errno| failed(path, errno))?;
+        let dir = self.open_or_make(path)?;
         let clone = dir.try_clone().map_err(|e| Fault::io(shown(path), &e))?;
         self.cached = Some((path.to_vec(), clone));
         Ok(dir)
     }
 
-    fn open_or_make(&mut self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    fn open_or_make(&mut self, path: &[u8]) -> Result<OwnedFd, Fault> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let failed = |errno| failed(path, errno);
         match open_in(self.root.as_fd(), path, flags) {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            other => return other,
+            other => return other.map_err(failed),
         }
         let mut end = 0;
-        let mut dir = open_in(self.root.as_fd(), b"", flags)?;
+        let mut dir = open_in(self.root.as_fd(), b"", flags).map_err(failed)?;
         while end < path.len() {
             let start = if end == 0 { 0 } else { end + 1 };
             end = path[start..].iter().position(|byte| *byte == b'/').map_or(path.len(), |at| start + at);
@@ -239,12 +240,14 @@ impl<'a> Tree<'a> {
             dir = match open_in(self.root.as_fd(), so_far, flags) {
                 Ok(next) => next,
                 Err(Errno::NOENT | Errno::NOTDIR) => {
+                    // One name may imply two thousand of them, so they count as if they were listed.
+                    self.budget.entry()?;
                     let name = c_string(&path[start..end]);
-                    self.make_directory(dir.as_fd(), &name)?;
+                    self.make_directory(dir.as_fd(), &name).map_err(failed)?;
                     self.directories.insert(so_far.to_vec(), Finish { mode: 0o755, mtime: None });
-                    open_in(self.root.as_fd(), so_far, flags)?
+                    open_in(self.root.as_fd(), so_far, flags).map_err(failed)?
                 }
-                Err(errno) => return Err(errno),
+                Err(errno) => return Err(failed(errno)),
             };
         }
         Ok(dir)
