@@ -6,7 +6,8 @@ use hothouse_sandbox::ImageLimits;
 use hothouse_sandbox::image::fuzzing::{Stack, unpack};
 use libfuzzer_sys::fuzz_target;
 
-const LIMITS: ImageLimits = ImageLimits { max_bytes: 1 << 20, max_entries: 64, max_store_bytes: 1 << 30 };
+const LIMITS: ImageLimits =
+    ImageLimits { max_bytes: 1 << 20, max_entries: 64, max_path_bytes: 1 << 20, max_store_bytes: 1 << 30 };
 
 fuzz_target!(|input: &[u8]| {
     let Some((how, bytes)) = input.split_first() else { return };

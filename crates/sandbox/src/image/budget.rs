@@ -12,13 +12,21 @@ pub struct ImageLimits {
     pub max_bytes: u64,
     /// Entries of all its layers, with the directories that their names imply.
     pub max_entries: u64,
+    /// Bytes of paths that have to be remembered while its layers unpack: those of directories, and of all that a layer has
+    /// made where the layers are merged. A path of 4 KiB is a handful of bytes in an archive.
+    pub max_path_bytes: u64,
     /// Bytes on disk of all images of the store.
     pub max_store_bytes: u64,
 }
 
 impl Default for ImageLimits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 30, max_entries: 1_000_000, max_store_bytes: 128 << 30 }
+        Self {
+            max_bytes: 64 << 30,
+            max_entries: 1_000_000,
+            max_path_bytes: 256 << 20,
+            max_store_bytes: 128 << 30,
+        }
     }
 }
 
@@ -29,6 +37,7 @@ pub(super) struct Budget {
     bytes: AtomicU64,
     read: AtomicU64,
     entries: AtomicU64,
+    paths: AtomicU64,
     stopped: AtomicBool,
     /// The whole store ends.
     closing: Arc<AtomicBool>,
@@ -36,8 +45,9 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limits: ImageLimits, closing: Arc<AtomicBool>) -> Self {
-        let (bytes, read, entries) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Self { limits, bytes, read, entries, stopped: AtomicBool::new(false), closing }
+        let nothing = || AtomicU64::new(0);
+        let (bytes, read, entries, paths) = (nothing(), nothing(), nothing(), nothing());
+        Self { limits, bytes, read, entries, paths, stopped: AtomicBool::new(false), closing }
     }
 
     /// One more entry. Also where an image ends that another layer of it has failed.
@@ -49,6 +59,17 @@ impl Budget {
         match self.entries.fetch_add(1, Ordering::Relaxed) < most {
             true => Ok(()),
             false => Err(Fault::too_large(format!("has more than {most} entries"))),
+        }
+    }
+
+    /// A path that is remembered.
+    pub(super) fn path(&self, path: &[u8]) -> Result<(), Fault> {
+        let (length, most) = (u64::try_from(path.len()).unwrap_or(u64::MAX), self.limits.max_path_bytes);
+        match self.paths.fetch_add(length, Ordering::Relaxed).saturating_add(length) <= most {
+            true => Ok(()),
+            false => {
+                Err(Fault::too_large(format!("has directories whose paths have more than {most} bytes")))
+            }
         }
     }
 

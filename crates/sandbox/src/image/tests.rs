@@ -24,7 +24,8 @@ use super::layer::{Expected, unpack};
 use super::progress::Progress;
 use super::tree::{OPAQUE_ATTRIBUTE, Owners, Tree, Whiteouts, Written};
 
-const SMALL: ImageLimits = ImageLimits { max_bytes: 4 << 20, max_entries: 1000, max_store_bytes: 1 << 30 };
+const SMALL: ImageLimits =
+    ImageLimits { max_bytes: 4 << 20, max_entries: 1000, max_path_bytes: 50_000, max_store_bytes: 1 << 30 };
 
 /// A directory that layers are unpacked into, and one beside it that nothing may touch.
 struct Place {
@@ -191,6 +192,11 @@ fn what_is_endless_is_refused() {
         (0..30).for_each(|n| add(&mut builder, &format!("{n}/{}f", "d/".repeat(44)), Regular, "", b""));
         builder.into_inner().unwrap()
     };
+    let paths: Vec<u8> = {
+        let mut builder = Builder::new(Vec::new());
+        (0..600).for_each(|n| add(&mut builder, &format!("{n:0>90}/"), EntryType::Directory, "", b""));
+        builder.into_inner().unwrap()
+    };
     let long_name = {
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::GNULongName);
@@ -222,6 +228,7 @@ fn what_is_endless_is_refused() {
     for (what, layer, part) in [
         ("entries", many, "more than 1000 entries"),
         ("implied directories", implied, "more than 1000 entries"),
+        ("paths", paths, "paths have more than 50000 bytes"),
         ("long name", long_name, "name or header of"),
         ("gzip bomb", gzip, "unpacks to more"),
         ("zstd bomb", zstd, "unpacks to more"),

@@ -195,20 +195,23 @@ impl<'a> Tree<'a> {
             Kind::Device => self.written.left_out += 1,
         }
         if self.whiteouts == Whiteouts::Apply {
-            self.note_made(path);
+            self.note_made(path)?;
         }
         Ok(())
     }
 
-    fn note_made(&mut self, path: Vec<u8>) {
+    fn note_made(&mut self, path: Vec<u8>) -> Result<(), Fault> {
         let mut parent = split(&path).0;
         while !parent.is_empty() && !self.made.contains(parent) {
+            self.budget.path(parent)?;
             self.made.insert(parent.to_vec());
             parent = split(parent).0;
         }
-        if !path.is_empty() {
+        if !path.is_empty() && !self.made.contains(&path) {
+            self.budget.path(&path)?;
             self.made.insert(path);
         }
+        Ok(())
     }
 
     /// The directory that an entry goes into, made when absent.
@@ -244,7 +247,7 @@ impl<'a> Tree<'a> {
                     self.budget.entry()?;
                     let name = c_string(&path[start..end]);
                     self.make_directory(dir.as_fd(), &name).map_err(failed)?;
-                    self.directories.insert(so_far.to_vec(), Finish { mode: 0o755, mtime: None });
+                    self.remember(so_far, Finish { mode: 0o755, mtime: None })?;
                     open_in(self.root.as_fd(), so_far, flags).map_err(failed)?
                 }
                 Err(errno) => return Err(failed(errno)),
@@ -284,7 +287,17 @@ impl<'a> Tree<'a> {
         };
         self.own(&made, entry).map_err(failed)?;
         self.attributes(&made, entry)?;
-        self.directories.insert(path.to_vec(), Finish { mode: entry.mode, mtime: Some(entry.mtime) });
+        self.remember(path, Finish { mode: entry.mode, mtime: Some(entry.mtime) })
+    }
+
+    /// What a directory gets in the end.
+    fn remember(&mut self, path: &[u8], finish: Finish) -> Result<(), Fault> {
+        if let Some(known) = self.directories.get_mut(path) {
+            *known = finish;
+            return Ok(());
+        }
+        self.budget.path(path)?;
+        self.directories.insert(path.to_vec(), finish);
         Ok(())
     }
 
@@ -440,7 +453,7 @@ impl<'a> Tree<'a> {
                 return self.hide_older(&path);
             }
             let dir = self.parent(parent)?;
-            self.note_made(parent.to_vec());
+            self.note_made(parent.to_vec())?;
             return self.clear(&dir, &c_string(hidden), &path);
         }
         let (dir, name) = (self.parent(parent)?, c_string(hidden));
@@ -463,7 +476,7 @@ impl<'a> Tree<'a> {
     fn opaque(&mut self, path: &[u8]) -> Result<(), Fault> {
         if self.whiteouts == Whiteouts::Apply {
             self.parent(path)?;
-            self.note_made(path.to_vec());
+            self.note_made(path.to_vec())?;
             return self.hide_older(path);
         }
         if path.is_empty() {
