@@ -4,6 +4,7 @@
 //! kept, and a slow reader slows the writer down. Nothing that listens in a sandbox can make this server wait for longer
 //! than the client asked for, or hold more of it than one stream's credit.
 
+mod forbearing;
 mod headers;
 mod line;
 

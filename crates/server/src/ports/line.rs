@@ -13,6 +13,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use super::forbearing::Forbearing;
 use crate::app::StreamPermit;
 
 /// The longest head of an answer, in bytes.
@@ -28,8 +29,10 @@ pub(super) struct Line {
 impl Line {
     /// Speaks HTTP on a stream.
     pub(super) async fn open(stream: DialStream) -> hyper::Result<(SendRequest<Body>, Self)> {
-        let (sender, connection) =
-            http1::Builder::new().max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HEAD)
+            .handshake(TokioIo::new(Forbearing::new(stream)))
+            .await?;
         Ok((sender, Self { connection: Some(connection.with_upgrades().boxed()) }))
     }
 
