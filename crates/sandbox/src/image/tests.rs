@@ -194,7 +194,7 @@ fn what_is_endless_is_refused() {
     };
     let paths: Vec<u8> = {
         let mut builder = Builder::new(Vec::new());
-        (0..600).for_each(|n| add(&mut builder, &format!("{n:0>90}/"), EntryType::Directory, "", b""));
+        (0..600).for_each(|n| add(&mut builder, &format!("{n:0>90}/"), Directory, "", b""));
         builder.into_inner().unwrap()
     };
     let long_name = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .results import StepResult, generic_result
 
@@ -13,6 +13,14 @@ StateT = TypeVar("StateT")
 
 class Hooks(Generic[ActT, ObsT, StateT]):
     """To be overridden for actions, observations and states with classes of their own. Without that they are dicts."""
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, classes: Any) -> Any:
+            """The first clients named the classes of actions and observations alone."""
+            if isinstance(classes, tuple) and len(classes) == 2:
+                classes = (*classes, Any)
+            return super().__class_getitem__(classes)
 
     def _step_payload(self, action: ActT) -> dict[str, Any]:
         """The JSON of an action: a dict as it is, models of pydantic, and what has attributes."""

@@ -20,6 +20,8 @@ from .environment import Environment
 DEFAULT_APP = "server.app:app"
 DEFAULT_ATTRIBUTE = "app"
 MANIFEST = "openenv.yaml"
+BEYOND = "attempted relative import beyond top-level package"
+"""What Python says of `from ..models` in a module that was imported as `server.app`."""
 
 
 class TargetInvalid(ValueError):
@@ -52,7 +54,32 @@ def app_of_spec(spec: str) -> App:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    return app_from(importlib.import_module(module_name), attribute or DEFAULT_ATTRIBUTE)
+    return app_from(imported(module_name), attribute or DEFAULT_ATTRIBUTE)
+
+
+def imported(module_name: str) -> ModuleType:
+    """A module of an environment, by the name that it has in its directory.
+
+    Some are written to be started there, others beside it, as `DIRECTORY.MODULE`, and import what is above them; their
+    `openenv.yaml` says the same.
+    """
+    try:
+        return importlib.import_module(module_name)
+    except ImportError as error:
+        if BEYOND not in str(error):
+            raise
+        top = module_name.partition(".")[0]
+        # What was imported on the way is there a second time otherwise, as another class.
+        for known in [each for each in sys.modules if each.partition(".")[0] == top]:
+            del sys.modules[known]
+        found = importlib.util.find_spec(top)
+        places = list(found.submodule_search_locations or []) if found is not None else []
+        if not places:
+            raise
+        directory = Path(places[0]).parent
+        if str(directory.parent) not in sys.path:
+            sys.path.append(str(directory.parent))
+        return importlib.import_module(f"{directory.name}.{module_name}")
 
 
 def app_from(module: ModuleType, attribute: str) -> App:
