@@ -135,7 +135,10 @@ pub(super) fn step<'a>(body: &'a Bytes, headers: &HeaderMap, era: Era) -> Result
         Era::Seed => match value {
             Value::Object(mut fields) => match fields.remove("action") {
                 Some(action) => {
-                    Ok(Step { action: action.to_string().into(), within: None, kwargs: Map::new() })
+                    // The first clients send it with each step.
+                    let within = fields.get("timeout_s").and_then(Value::as_f64).filter(|given| *given > 0.0);
+                    let within = within.and_then(seconds);
+                    Ok(Step { action: action.to_string().into(), within, kwargs: Map::new() })
                 }
                 None => Err(Box::new(answer::internal())),
             },
@@ -220,4 +223,28 @@ fn parse(body: &Bytes, headers: &HeaderMap, era: Era) -> Result<Value, Refusal> 
             "ctx": {"error": error.message},
         })]))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    #[test_case(Era::Seed, r#"{"action":{"a":1}}"#, None, &[]; "seed, an action alone")]
+    #[test_case(Era::Seed, r#"{"action":{"a":1},"timeout_s":2.5}"#, Some(2.5), &[]; "seed, with a time")]
+    #[test_case(Era::Seed, r#"{"action":{"a":1},"timeout_s":-1}"#, None, &[]; "seed, no time at all")]
+    #[test_case(Era::Today, r#"{"action":{"a":1}}"#, None, &[]; "today, an action alone")]
+    #[test_case(Era::Today, r#"{"action":{"a":1},"timeout_s":2.5,"x":1}"#, Some(2.5), &["timeout_s", "x"]; "today, with more")]
+    fn what_stands_beside_an_action_is_read(era: Era, body: &str, within: Option<f64>, kwargs: &[&str]) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let Ok(step) = step(&body, &headers, era) else { panic!("refused: {body:?}") };
+        assert_eq!(step.action, r#"{"a":1}"#);
+        assert_eq!(step.within.map(|within| within.as_secs_f64()), within);
+        let mut names: Vec<&str> = step.kwargs.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, kwargs);
+    }
 }
