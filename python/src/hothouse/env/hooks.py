@@ -18,7 +18,7 @@ class Hooks(Generic[ActT, ObsT, StateT]):
 
         def __class_getitem__(cls, classes: Any) -> Any:
             """The first clients named the classes of actions and observations alone."""
-            if isinstance(classes, tuple) and len(classes) == 2:
+            if len(cls.__parameters__) == 3 and isinstance(classes, tuple) and len(classes) == 2:
                 classes = (*classes, Any)
             return super().__class_getitem__(classes)
 
