@@ -128,6 +128,11 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
+    /// How long it is to stay.
+    pub(crate) fn keep(&self) -> Keep {
+        self.keep
+    }
+
     /// Where each layer goes.
     pub(crate) fn layers(&self) -> impl Iterator<Item = PathBuf> {
         (0..self.layers).map(|number| layer(&self.place, number))

@@ -109,7 +109,7 @@ impl Inner {
     }
 
     /// The spawner; waits while one is being restarted.
-    async fn spawner(&self) -> Result<Arc<Spawner>, String> {
+    pub(super) async fn spawner(&self) -> Result<Arc<Spawner>, String> {
         let mut current = self.spawner.subscribe();
         let found = tokio::time::timeout(SPAWNER_PATIENCE, current.wait_for(Option::is_some)).await;
         let found =

@@ -140,6 +140,14 @@ impl Spawner {
         }
     }
 
+    /// Says that the spawner knows the directory at a path as a layer of this number.
+    pub(super) async fn knows(&self, path: &str, number: u32) {
+        // Gone already: nobody will ask for it.
+        let Ok(found) = std::fs::metadata(path) else { return };
+        let tree = Tree { number, identity: (found.dev(), found.ino()) };
+        self.trees.lock().await.insert(path.to_owned(), tree);
+    }
+
     /// The number of a tree of layers, which is put on the shelf the first time.
     pub(super) async fn tree(&self, path: &str) -> Result<u32, String> {
         let found = std::fs::metadata(path).map_err(|e| format!("{path}: {e}"))?;

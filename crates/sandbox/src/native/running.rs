@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hothouse_domain::{Resources, SandboxId};
 use rustix::io::Errno;
@@ -20,6 +20,8 @@ use crate::terms::Terms;
 
 /// How long the kernel may take to stop every process of a sandbox.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it is looked without a pause whether they have.
+const FREEZE_LOOKS: Duration = Duration::from_micros(300);
 /// How long its processes may take to end before the CPU limit is lifted that slows them.
 const END_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -167,14 +169,19 @@ impl Running {
         let group = self.group()?;
         self.set_frozen(group, Frozen::Yes)?;
         // Writing the file only asks; processes stop when they next leave the kernel.
-        let deadline = tokio::time::Instant::now() + FREEZE_PATIENCE;
+        let begin = Instant::now();
         while !self.backend.groups.is_frozen(group) {
-            if tokio::time::Instant::now() > deadline {
-                self.set_frozen(group, Frozen::No)?;
-                let reason = format!("not all processes stopped within {FREEZE_PATIENCE:?}; thawed again");
-                return Err(FreezeError::Refused { id: self.id.clone(), reason });
+            match begin.elapsed() {
+                // Most have stopped before a timer, which counts in milliseconds, would have gone off once.
+                waited if waited < FREEZE_LOOKS => tokio::task::yield_now().await,
+                waited if waited < FREEZE_PATIENCE => tokio::time::sleep(Duration::from_micros(500)).await,
+                _ => {
+                    self.set_frozen(group, Frozen::No)?;
+                    let reason =
+                        format!("not all processes stopped within {FREEZE_PATIENCE:?}; thawed again");
+                    return Err(FreezeError::Refused { id: self.id.clone(), reason });
+                }
             }
-            tokio::time::sleep(Duration::from_micros(500)).await;
         }
         Ok(())
     }

@@ -8,13 +8,14 @@ use hothouse_domain::{ImageRef, PullPolicy, SandboxSpec, SnapshotId};
 use tokio::sync::mpsc;
 
 use super::backend::{Inner, NativeBackend};
+use super::driver::Spawner;
 use super::running::{Origin, Running};
-use super::wire::{CopyOrder, Order, Report};
+use super::wire::{CopyOrder, Order, Report, Then};
 use super::{CreateError, DestroyError};
 use crate::error::SnapshotError;
 use crate::image::{Layer, Pin};
 use crate::snapshot::diff::Changed;
-use crate::snapshot::{Discarded, SnapshotStore, Unfinished};
+use crate::snapshot::{Discarded, Keep, SnapshotStore, Unfinished};
 use crate::terms::Terms;
 
 impl Inner {
@@ -47,7 +48,7 @@ impl Running {
         &self,
         into: &Unfinished,
         base: &[PathBuf],
-    ) -> Result<(u64, u64), SnapshotError> {
+    ) -> Result<Copied, SnapshotError> {
         let failed = |reason| SnapshotError::Copy { id: self.id.clone(), reason };
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
@@ -57,15 +58,52 @@ impl Running {
         for (number, target) in into.layers().enumerate() {
             layers.push((text(&target)?, base.get(number).map(|base| text(base)).transpose()?));
         }
+        let then = match into.keep() {
+            Keep::Passing => Then::Layers,
+            Keep::Kept => Then::Nothing,
+        };
         let order = |ticket| Order::Copy {
             ticket,
             body: self.body.clone(),
-            order: CopyOrder { layers: layers.clone() },
+            order: CopyOrder { layers: layers.clone(), then },
         };
-        match self.backend.ask(order, None).await {
-            Ok(Report::Copied { bytes, entries, .. }) => Ok((bytes, entries)),
+        let spawner = self.backend.spawner().await.map_err(failed)?;
+        match spawner.ask(order, None).await {
+            Ok(Report::Copied { bytes, entries, layers, .. }) => {
+                Ok(Copied { bytes, entries, layers, spawner })
+            }
             Ok(other) => Err(failed(format!("the spawner answered {other:?}"))),
             Err(reason) => Err(failed(reason)),
+        }
+    }
+}
+
+/// What was copied out of a sandbox.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) bytes: u64,
+    pub(crate) entries: u64,
+    /// The numbers under which a spawner knows its layers already.
+    layers: Vec<u32>,
+    spawner: Arc<Spawner>,
+}
+
+impl Copied {
+    /// Nothing will be made of it.
+    pub(crate) async fn discard(&self) {
+        for &layer in &self.layers {
+            // A spawner that is gone has no shelf either.
+            drop(self.spawner.send(&Order::Unregister { layer }, None).await);
+        }
+    }
+
+    /// Tells under which paths its layers are from now on, so that nobody has to have them registered.
+    pub(crate) async fn placed(&self, paths: &[PathBuf]) {
+        for (path, &number) in paths.iter().zip(&self.layers) {
+            // A path that is no text, or cannot be looked at, is an error of whoever makes a sandbox of it.
+            if let Some(path) = path.to_str() {
+                self.spawner.knows(path, number).await;
+            }
         }
     }
 }

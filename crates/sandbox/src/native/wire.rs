@@ -78,6 +78,16 @@ pub(crate) struct CreateOrder {
 pub(crate) struct CopyOrder {
     /// For each overlay, an empty directory, and the directory whose content comes first.
     pub(crate) layers: Vec<(String, Option<String>)>,
+    pub(crate) then: Then,
+}
+
+/// What becomes of a copy when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Then {
+    /// Sandboxes are made of it at once: its directories are layers from the beginning.
+    Layers,
+    /// Nothing yet.
+    Nothing,
 }
 
 /// A sandbox's process and kernel objects, enough to find and end it in a later life.
@@ -185,6 +195,8 @@ pub(crate) enum Report {
         ticket: Ticket,
         bytes: u64,
         entries: u64,
+        /// The numbers that its directories have as layers, where that was ordered.
+        layers: Vec<u32>,
     },
     /// `leftover` names what could not be removed.
     Destroyed {

@@ -89,7 +89,7 @@ impl Sandbox {
         }
         remember(None)?;
         drop(entered);
-        let (bytes, entries) = copied?;
+        let copied = copied?;
         let info = SnapshotInfo {
             id: id.clone(),
             created_at: jiff::Timestamp::now().to_string(),
@@ -97,14 +97,21 @@ impl Sandbox {
             image,
             image_layers: terms.spec.layers.clone(),
             holds: Holds::Files,
-            bytes,
-            entries,
+            bytes: copied.bytes,
+            entries: copied.entries,
             labels,
             tenant: terms.claimant.tenant.clone(),
             template,
             sandboxes: 0,
         };
-        let taken = store.finish(&unfinished, info, running.pin().cloned())?;
+        let taken = match store.finish(&unfinished, info, running.pin().cloned()) {
+            Ok(taken) => taken,
+            Err(error) => {
+                copied.discard().await;
+                return Err(error.into());
+            }
+        };
+        copied.placed(&store.changes(&id)?.layers).await;
         if keep == Keep::Kept {
             self.note(EventKind::Snapshotted { snapshot: id });
         }

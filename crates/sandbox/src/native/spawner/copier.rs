@@ -6,16 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::Spawner;
+use super::life::pid_of;
 use super::root::{Privilege, Step, at};
 use super::stock::Stock;
 use super::tree::{Copied, Owners, TreeCopy};
+use super::{COPIER_EVENT, Spawner};
 use crate::native::kernel::{self, Cloned};
 use crate::native::process::is_alive;
-use crate::native::wire::{Body, CopyOrder, Report, Ticket};
+use crate::native::wire::{Body, CopyOrder, Report, Then, Ticket};
 
 /// One that is under way.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Copier {
     ticket: Ticket,
     /// Its last words come here.
     line: OwnedFd,
+    /// What it fills, on the shelf already.
+    layers: Vec<u32>,
 }
 
 /// What a copier needs, opened before it is cloned.
@@ -47,8 +50,31 @@ impl Spawner {
                 .map_err(at("making a socket pair"))?;
         match kernel::clone_process(0, None).map_err(at("cloning a copier"))? {
             Cloned::Parent(pid) => {
-                self.copiers.insert(pid, Copier { ticket, line });
-                Ok(())
+                // While it copies.
+                let layers = match order.then {
+                    Then::Layers => self.shelve(order),
+                    Then::Nothing => Ok(Vec::new()),
+                };
+                let told = COPIER_EVENT | u64::from(pid.unsigned_abs());
+                let watched = self.watch_once(line.as_fd(), told).map_err(at("watching the copier"));
+                let layers = layers.and_then(|layers| match watched {
+                    Ok(()) => Ok(layers),
+                    Err(step) => {
+                        self.take_off(&layers);
+                        Err(step)
+                    }
+                });
+                match layers {
+                    Ok(layers) => {
+                        self.copiers.insert(pid, Copier { ticket, line, layers });
+                        Ok(())
+                    }
+                    Err(step) => {
+                        // Nobody would hear what it has to say.
+                        let _ = kill_process(pid_of(pid), Signal::KILL);
+                        Err(step)
+                    }
+                }
             }
             Cloned::Child => {
                 let words = match plan.run() {
@@ -59,6 +85,27 @@ impl Spawner {
                 let _ = rustix::io::write(&theirs, words.as_bytes());
                 kernel::exit_child(0);
             }
+        }
+    }
+
+    /// Makes what is to be copied layers, all of it or nothing.
+    fn shelve(&mut self, order: &CopyOrder) -> Result<Vec<u32>, Step> {
+        let mut layers = Vec::with_capacity(order.layers.len());
+        for (target, _) in &order.layers {
+            match self.world.register(target) {
+                Ok(layer) => layers.push(layer),
+                Err(step) => {
+                    self.take_off(&layers);
+                    return Err(step);
+                }
+            }
+        }
+        Ok(layers)
+    }
+
+    fn take_off(&self, layers: &[u32]) {
+        for &layer in layers {
+            self.world.unregister(layer);
         }
     }
 
@@ -84,27 +131,36 @@ impl Spawner {
         Ok(Plan { namespace, targets, owners })
     }
 
-    /// A child has ended that was no guest: if it was a copier, who waits for it is told.
-    pub(super) fn copier_ended(&mut self, pid: i32, how: &str) {
-        let Some(Copier { ticket, line }) = self.copiers.remove(&pid) else { return };
+    /// A copier has said its last word: who waits for it is told, while its process is about to end.
+    pub(super) fn copier_spoke(&mut self, pid: i32) {
+        let Some(copier) = self.copiers.get(&pid) else { return };
         let mut words = [0; 4096];
-        let got = match rustix::net::recv(&line, &mut words[..], rustix::net::RecvFlags::DONTWAIT) {
-            Ok((got, _)) => got,
-            Err(_) => 0,
+        match rustix::net::recv(&copier.line, &mut words[..], rustix::net::RecvFlags::DONTWAIT) {
+            Ok((got, _)) if got > 0 => self.copied(pid, &String::from_utf8_lossy(&words[..got])),
+            // It ends without one, and how is known in a moment.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// A child has ended that was no guest: if it was a copier, and was not heard yet, who waits for it is told.
+    pub(super) fn copier_ended(&mut self, pid: i32, how: &str) {
+        self.copier_spoke(pid);
+        self.copied(pid, &format!("copying its files\0the copier {how}"));
+    }
+
+    fn copied(&mut self, pid: i32, words: &str) {
+        let Some(Copier { ticket, line: _, layers }) = self.copiers.remove(&pid) else { return };
+        let counted = words
+            .split_once(' ')
+            .and_then(|(bytes, entries)| Some((bytes.parse().ok()?, entries.parse().ok()?)));
+        let report = match counted {
+            Some((bytes, entries)) => Report::Copied { ticket, bytes, entries, layers },
+            None => {
+                self.take_off(&layers);
+                let (step, reason) = words.split_once('\0').unwrap_or((words, "unknown"));
+                Report::Failed { ticket, step: step.to_owned(), reason: reason.to_owned() }
+            }
         };
-        let text = String::from_utf8_lossy(&words[..got]).into_owned();
-        let failed = |step: &str, reason: &str| Report::Failed {
-            ticket,
-            step: step.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let counted = text.split_once(' ').and_then(|(bytes, entries)| {
-            Some(Report::Copied { ticket, bytes: bytes.parse().ok()?, entries: entries.parse().ok()? })
-        });
-        let report = counted.unwrap_or_else(|| match text.split_once('\0') {
-            Some((step, reason)) => failed(step, reason),
-            None => failed("copying its files", &format!("the copier {how}")),
-        });
         self.report(&report);
     }
 }

@@ -49,8 +49,10 @@ const FREE_FROM: i32 = 16;
 
 const SOCKET_EVENT: u64 = 0;
 const CHILD_EVENT: u64 = 1;
-/// With this bit an event's data is the PID of a child whose line has something for us …
+/// With this bit an event's data is the PID of a child whose line has something for us, …
 const STATUS_EVENT: u64 = 1 << 62;
+/// … with this one the PID of a copier whose line has, …
+const COPIER_EVENT: u64 = 1 << 61;
 /// … and with this one the key of an adopted sandbox whose pidfd has.
 const PIDFD_EVENT: u64 = 1 << 63;
 /// How often adopted guests are looked at.
@@ -217,6 +219,7 @@ impl Spawner {
                     SOCKET_EVENT => orphaned = !self.take_orders(&mut packets),
                     CHILD_EVENT => self.reap(),
                     data if data & PIDFD_EVENT != 0 => self.adopted_ended(data & !PIDFD_EVENT),
+                    data if data & COPIER_EVENT != 0 => self.copier_spoke(pid_in(data)),
                     data => self.status(pid_in(data)),
                 }
             }
