@@ -184,6 +184,12 @@ impl Node {
         if when_orphaned == WhenOrphaned::LiveOn {
             node.images().sweep();
         }
+        for (aside, ended) in adopted.aside {
+            if node.ending(&ended.id).is_none() {
+                node.inner.around.endings.note(ended);
+            }
+            node.write_later(aside);
+        }
         for (id, terms) in adopted.dead {
             node.found_dead(id, terms);
         }

@@ -4,6 +4,7 @@
 //! $HOTHOUSE_HOME/snapshots/<id>.<nonce>/snapshot.json     what it is
 //! $HOTHOUSE_HOME/snapshots/<id>.<nonce>/u0, u1, …         the changes to each overlay of its image, as a layer
 //! $HOTHOUSE_HOME/snapshots/.unfinished-<id>/              half made; swept when a node starts
+//! $HOTHOUSE_HOME/snapshots/<id>.<nonce>/lent.json         one whose files are still where its sandbox has left them
 //! <directory of live sandboxes>/.forks/<id>.<nonce>/…     the same for what only forks are made of: gone with the last
 //! ```
 //!
@@ -12,6 +13,9 @@
 
 pub mod diff;
 pub mod export;
+mod lending;
+
+pub(crate) use lending::{NewLending, Writing};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -27,6 +31,9 @@ use tokio::sync::mpsc;
 use crate::error::SnapshotError;
 use crate::image::Pin;
 use crate::link::locked;
+use crate::native::Borrowed;
+
+use self::lending::{Files, Found, read_lent};
 
 /// Beside the directories of sandboxes; no id leads there.
 pub(crate) const FORKS: &str = ".forks";
@@ -59,6 +66,7 @@ struct Entry {
     uses: u32,
     /// Keeps the image of the store that it changes.
     pinned: Option<Arc<Pin>>,
+    files: Files,
 }
 
 impl Entry {
@@ -68,7 +76,7 @@ impl Entry {
 }
 
 /// What a snapshot is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Changes {
     /// The image that it changes.
     pub(crate) image: ImageRef,
@@ -76,6 +84,8 @@ pub(crate) struct Changes {
     pub(crate) image_layers: Vec<LayerRef>,
     /// Its layer for each overlay of the image.
     pub(crate) layers: Vec<PathBuf>,
+    /// Its layers are these instead, as long as they are not written.
+    pub(crate) lent: Option<Arc<Borrowed>>,
 }
 
 /// Files of a snapshot that is no more, which are to be removed.
@@ -93,6 +103,8 @@ pub(crate) struct SnapshotStore {
     kept: PathBuf,
     passing: PathBuf,
     entries: Mutex<BTreeMap<SnapshotId, Entry>>,
+    /// What an earlier node had lent, until it is resumed.
+    found: Mutex<Found>,
     /// What has become of no use. Unbounded, but no longer than there are sandboxes that end.
     discarded: mpsc::UnboundedSender<Discarded>,
 }
@@ -128,11 +140,6 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    /// How long it is to stay.
-    pub(crate) fn keep(&self) -> Keep {
-        self.keep
-    }
-
     /// Where each layer goes.
     pub(crate) fn layers(&self) -> impl Iterator<Item = PathBuf> {
         (0..self.layers).map(|number| layer(&self.place, number))
@@ -177,7 +184,7 @@ impl SnapshotStore {
             reason = "it holds no more than there are sandboxes, none of which may wait to end"
         )]
         let (discarded, to_remove) = mpsc::unbounded_channel();
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut found_lent) = (BTreeMap::new(), Found::new());
         for (directory, keep) in [(&kept, Keep::Kept), (&passing, Keep::Passing)] {
             let failed = |source| SnapshotError::Files { path: directory.clone(), source };
             let listing = match fs::read_dir(directory) {
@@ -199,16 +206,24 @@ impl SnapshotStore {
                 }
                 match read_meta(&place) {
                     Ok(meta) => {
-                        entries
-                            .insert(meta.info.id.clone(), Entry { meta, place, keep, uses: 0, pinned: None });
+                        let id = meta.info.id.clone();
+                        entries.insert(
+                            id,
+                            Entry { meta, place, keep, uses: 0, pinned: None, files: Files::Whole },
+                        );
                     }
                     Err(error) => {
+                        if let Ok((key, lent)) = read_lent(&place) {
+                            found_lent.insert(key, (lent, place));
+                            continue;
+                        }
                         tracing::error!(path = %place.display(), %error, "a snapshot that cannot be read is left alone");
                     }
                 }
             }
         }
-        Ok((Arc::new(Self { kept, passing, entries: Mutex::new(entries), discarded }), to_remove))
+        let (entries, found) = (Mutex::new(entries), Mutex::new(found_lent));
+        Ok((Arc::new(Self { kept, passing, entries, found, discarded }), to_remove))
     }
 
     /// Keeps the images that those change that there are, by what this finds.
@@ -250,6 +265,12 @@ impl SnapshotStore {
         Ok(unfinished)
     }
 
+    /// Where one is to be when it is known: nothing has ever been there.
+    fn place_of(&self, unfinished: &Unfinished) -> PathBuf {
+        let name = format!("{}.{}", unfinished.id, uuid::Uuid::new_v4().simple());
+        self.directory(unfinished.keep).join(name)
+    }
+
     fn directory(&self, keep: Keep) -> &Path {
         match keep {
             Keep::Kept => &self.kept,
@@ -268,11 +289,11 @@ impl SnapshotStore {
         let meta = Meta { info, layers: unfinished.layers };
         let text = serde_json::to_vec(&meta).map_err(io::Error::other).map_err(failed)?;
         fs::write(unfinished.place.join(META), text).map_err(failed)?;
-        let name = format!("{}.{}", unfinished.id, uuid::Uuid::new_v4().simple());
-        let place = self.directory(unfinished.keep).join(name);
+        let place = self.place_of(unfinished);
         let mut entries = locked(&self.entries);
         fs::rename(&unfinished.place, &place).map_err(failed)?;
-        let entry = Entry { meta, place, keep: unfinished.keep, uses: 1, pinned: image };
+        let (keep, files) = (unfinished.keep, Files::Whole);
+        let entry = Entry { meta, place, keep, uses: 1, pinned: image, files };
         entries.insert(unfinished.id.clone(), entry);
         Ok(SnapshotUse { store: Arc::clone(self), id: unfinished.id.clone() })
     }
@@ -358,7 +379,11 @@ impl SnapshotStore {
         let entries = locked(&self.entries);
         let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
         let SnapshotInfo { image, image_layers, .. } = entry.meta.info.clone();
-        Ok(Changes { image, image_layers, layers: entry.layers() })
+        let (image, lent) = match &entry.files {
+            Files::Lent(lending) => (lending.over.clone(), lending.lent.borrow()),
+            Files::Whole => (image, None),
+        };
+        Ok(Changes { image, image_layers, layers: entry.layers(), lent })
     }
 
     /// One that was asked for by name.
@@ -402,8 +427,10 @@ impl SnapshotStore {
                 let gone = self.kept.join(doomed());
                 let failed = |source| SnapshotError::Files { path: entry.place.clone(), source };
                 fs::rename(&entry.place, &gone).map_err(failed)?;
-                if let Some(entry) = entries.remove(id) {
-                    self.hand_over(id, gone, &entry);
+                let removed = entries.remove(id);
+                drop(entries);
+                if let Some(entry) = &removed {
+                    self.hand_over(id, gone, entry);
                 }
                 Ok(())
             }

@@ -18,6 +18,12 @@ const MEMBERS: usize = 64;
 const CHANGE: &[u8] =
     br#"{"shell":"for i in 0 1 2 3 4 5 6 7 8 9; do head -c 1048576 /dev/urandom > /workspace/$i; done"}"#;
 
+/// A hundred of them.
+const LARGE_CHANGE: &[u8] =
+    br#"{"shell":"for i in 0 1 2 3 4; do head -c 20M /dev/zero > /workspace/$i; done"}"#;
+/// A snapshot with which its sandbox ends costs no more with a hundred megabytes than this often as much as with none.
+const END_GROWTH: f64 = 1.5;
+
 /// What the bench needs of a sandbox.
 #[derive(Debug, Deserialize)]
 struct Made {
@@ -52,6 +58,8 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
         one(&driver, "hothouse, fork with 10 MB changed", &fork_large, Then::Delete),
         one(&driver, "hothouse, restore in place", &restore, Then::Stay),
         fan_out(&driver, &small),
+        ending(&driver, "hothouse, snapshot at the end, nothing changed", None),
+        ending(&driver, "hothouse, snapshot at the end, 100 MB changed", Some(LARGE_CHANGE)),
     ];
     let mut entries = measure(&mut contenders, rounds)?;
     drop(contenders);
@@ -69,6 +77,10 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
     }
     let name = format!("fan-out of {MEMBERS}, p50");
     report.bars.push(Bar::at_most(&name, entries[4].row.p50_ms, 150.0, " ms"));
+    entries[6].row.note = entries[6].against("nothing changed", &entries[5]);
+    let growth = entries[6].series.p50_over(&entries[5].series).map_or(f64::INFINITY, |ratio| ratio.median);
+    let name = "snapshot at the end, 100 MB over nothing changed, p50";
+    report.bars.push(Bar::at_most(name, growth, END_GROWTH, " ×"));
     report.rows = entries.into_iter().map(|entry| entry.row).collect();
     Ok(report)
 }
@@ -130,6 +142,36 @@ fn fan_out<'a>(driver: &'a Driver, origin: &str) -> Contender<'a> {
             }
             let elapsed = latencies.iter().sum();
             Ok(Round { latencies, elapsed })
+        }),
+    }
+}
+
+/// A snapshot with which a sandbox ends; it is made and changed, and the snapshot deleted, untimed.
+fn ending<'a>(driver: &'a Driver, name: &str, change: Option<&'static [u8]>) -> Contender<'a> {
+    Contender {
+        name: name.to_owned(),
+        role: Role::Hothouse,
+        in_flight: 1,
+        per_round: 10,
+        measure: Box::new(move |ops| {
+            driver.once(async |connection| {
+                let mut latencies = Vec::with_capacity(ops);
+                for _ in 0..ops {
+                    let id = create(connection).await?;
+                    if let Some(change) = change {
+                        run_ok(connection, &format!("/v1/sandboxes/{id}/exec"), change).await?;
+                    }
+                    let path = format!("/v1/sandboxes/{id}/snapshot");
+                    let sent = Instant::now();
+                    let taken: Made =
+                        connection.json(Method::POST, &path, &br#"{"afterwards":"end"}"#[..]).await?;
+                    latencies.push(sent.elapsed());
+                    let path = format!("/v1/snapshots/{}", taken.id);
+                    connection.call(Method::DELETE, &path, &b""[..]).await?;
+                }
+                let elapsed = latencies.iter().sum();
+                Ok(Round { latencies, elapsed })
+            })
         }),
     }
 }

@@ -14,6 +14,7 @@ mod files;
 mod images;
 mod keys;
 mod leases;
+mod lent_snapshots;
 mod limits;
 mod metrics;
 mod openenv;

@@ -10,7 +10,7 @@ use crate::server::{Server, send};
 use crate::wait::until;
 
 /// Makes every kind of change to an image that there is.
-const CHANGES: &str = "\
+pub(crate) const CHANGES: &str = "\
     echo hello > /workspace/f; ln -s f /workspace/link; ln /workspace/f /workspace/hard; \
     mkdir -p '/opt/deep/er'; printf 'a\\nb' > '/opt/deep/er/a name with
 a line break'; \
@@ -22,12 +22,12 @@ a line break'; \
     name=$(printf '%0200d' 7); echo long > /workspace/$name";
 
 /// Tells all of it, and what goes with it, in one text.
-const LOOK: &str = "\
+pub(crate) const LOOK: &str = "\
     cd /; for d in workspace opt etc/skel etc/shadow.d; do find $d -type d -printf '%p d %m %u %g\\n' -o -printf '%p %y %m %u %g %n %s %l\\n' | sort; done; \
     stat -c '%Y' /workspace/f; md5sum < /workspace/sparse; du -k /workspace/sparse | cut -f1; cat /opt/deep/er/a*; \
     ls /etc/hostname /usr/bin/env 2>&1; cat /etc/terminfo /usr/bin/mine /etc/skel/new";
 
-async fn text(server: &Server, path: &str, line: &str) -> Result<String> {
+pub(crate) async fn text(server: &Server, path: &str, line: &str) -> Result<String> {
     let result = server.shell(path, line).await?;
     Ok(result["stdout"].as_str().context("stdout")?.to_owned())
 }

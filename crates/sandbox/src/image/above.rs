@@ -37,7 +37,7 @@ fn put_one(image: &mut Image, layer: &LayerRef) -> Result<(), String> {
             below.insert(0, Layer::whole(tree.clone()));
         } else if has_directory(path, inner)? {
             // What the image has a mount of its own for is hidden in the root.
-            below.insert(0, Layer { tree: tree.clone(), below: inner.to_owned() });
+            below.insert(0, Layer::within(tree.clone(), inner.to_owned()));
         }
     }
     Ok(())

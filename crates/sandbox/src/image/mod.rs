@@ -48,22 +48,29 @@ pub(crate) use self::library::Pin;
 pub use self::progress::Progress;
 
 use self::library::{ImageRecord, key};
-use crate::native::CreateError;
+use crate::native::{Borrowed, CreateError};
 use crate::snapshot::SnapshotStore;
 
 /// A directory of the node that a sandbox gets to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layer {
     /// What the spawner makes known to sandboxes; layers of the store have one together.
     pub(crate) tree: String,
     /// Where in that; empty for all of it.
     pub(crate) below: String,
+    /// Instead: what a sandbox has lent, and the layer of which of its overlays.
+    pub(crate) lent: Option<(Arc<Borrowed>, usize)>,
 }
 
 impl Layer {
+    /// A directory of a tree.
+    pub(crate) fn within(tree: String, below: String) -> Self {
+        Self { tree, below, lent: None }
+    }
+
     /// A directory of its own.
     pub(crate) fn whole(tree: String) -> Self {
-        Self { tree, below: String::new() }
+        Self::within(tree, String::new())
     }
 }
 
@@ -124,7 +131,7 @@ impl ImageStore {
                 // It has all that the ones before it had.
                 above = changed.image_layers;
             }
-            changes.push(changed.layers);
+            changes.push((changed.layers, changed.lent));
             (base, pull) = (changed.image, PullPolicy::Never);
         }
         let mut image = self.base(&base, pull).await?;
@@ -132,13 +139,14 @@ impl ImageStore {
         above.extend(own);
         above::put(&mut image, &above).map_err(unusable)?;
         image.layers = above;
-        for layers in changes.into_iter().rev() {
+        for (layers, lent) in changes.into_iter().rev() {
             if layers.len() != image.overlays.len() {
                 let (has, wants) = (layers.len(), image.overlays.len());
                 return Err(unusable(format!("has {has} layers for the {wants} overlays of its image")));
             }
-            for ((_, lower), layer) in image.overlays.iter_mut().zip(layers) {
-                lower.insert(0, Layer::whole(path_text(&layer).map_err(unusable)?));
+            for (number, ((_, lower), layer)) in image.overlays.iter_mut().zip(layers).enumerate() {
+                let lent = lent.clone().map(|lent| (lent, number));
+                lower.insert(0, Layer { lent, ..Layer::whole(path_text(&layer).map_err(unusable)?) });
             }
         }
         Ok(image)
@@ -177,7 +185,7 @@ impl ImageStore {
         let tree = library.layers();
         let mut layers = Vec::with_capacity(record.layers.len());
         for layer in record.layers.iter().rev() {
-            layers.push(Layer { tree: path_text(&tree)?, below: key(&layer.digest).to_owned() });
+            layers.push(Layer::within(path_text(&tree)?, key(&layer.digest).to_owned()));
             // It hides all that is below it.
             if layer.opaque {
                 break;

@@ -207,6 +207,7 @@ impl Inner {
             | Report::Failed { ticket, .. }
             | Report::Limited { ticket }
             | Report::Copied { ticket, .. }
+            | Report::Lent { ticket, .. }
             | Report::Destroyed { ticket, .. } => *ticket,
         };
         if let Report::Created { body, .. } = &report {
@@ -504,7 +505,10 @@ impl NativeBackend {
         for (target, all) in &image.overlays {
             let mut layers = Vec::with_capacity(all.len());
             for layer in all {
-                let tree = spawner.tree(&layer.tree).await;
+                let tree = match &layer.lent {
+                    Some((borrowed, overlay)) => spawner.lent(borrowed.lent(), *overlay).await,
+                    None => spawner.tree(&layer.tree).await,
+                };
                 let tree =
                     tree.map_err(|reason| CreateError::Image { image: spec.image.to_string(), reason })?;
                 layers.push(OverlayLayer { tree, below: layer.below.clone() });

@@ -81,12 +81,32 @@ pub(crate) struct Group {
     limits: Option<Limits>,
     /// OOM kills that it has seen before its present sandbox.
     pub(crate) oom_kills: u64,
+    files: Files,
+}
+
+/// What becomes of the memory that a sandbox's files take, when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// It is free.
+    Freed,
+    /// Others are made of them, as long as which it counts for the group.
+    Lent,
 }
 
 impl Group {
+    /// What its sandbox has written outlives it.
+    pub(crate) fn lends(&mut self) {
+        self.files = Files::Lent;
+    }
+
+    /// Whether another sandbox may have it, which would pay for memory that is not its own.
+    pub(crate) fn is_fit_for_another(&self) -> bool {
+        self.files == Files::Freed
+    }
+
     /// A group whose limits we did not set.
     pub(crate) fn of_earlier_spawner(name: String, oom_kills: u64) -> Self {
-        Self { name, limits: None, oom_kills }
+        Self { name, limits: None, oom_kills, files: Files::Freed }
     }
 }
 
@@ -319,7 +339,7 @@ impl Layout {
                 Err(e) => return Err(tree.failed(&name)(e)),
             }
         }
-        Ok(Group { name, limits: None, oom_kills: 0 })
+        Ok(Group { name, limits: None, oom_kills: 0, files: Files::Freed })
     }
 
     /// Sets the limits that differ from those that the group has.

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use super::lent::Lent;
 use super::wire::{Abilities, Body, MAX_PACKET, Order, Report, Ticket};
 use super::{SpawnerArguments, packet};
 use crate::link::locked;
@@ -148,6 +149,27 @@ impl Spawner {
         self.trees.lock().await.insert(path.to_owned(), tree);
     }
 
+    /// The number that what a sandbox has lent has as a layer: the one of this overlay.
+    pub(super) async fn lent(&self, lent: &Lent, overlay: usize) -> Result<u32, String> {
+        let mut trees = self.trees.lock().await;
+        if let Some(tree) = trees.get(&lent.name(overlay)) {
+            return Ok(tree.number);
+        }
+        let (body, overlays) = (lent.body().clone(), lent.overlays());
+        let layers = match self.ask(|ticket| Order::Lend { ticket, body, overlays }, None).await? {
+            Report::Lent { layers, .. } => layers,
+            other => return Err(format!("the spawner answered {other:?}")),
+        };
+        note_lent(&mut trees, lent, &layers);
+        let number = layers.get(overlay).copied();
+        number.ok_or_else(|| format!("the sandbox has lent {} layers", layers.len()))
+    }
+
+    /// Says under which numbers the spawner has what a sandbox has lent.
+    pub(super) async fn knows_lent(&self, lent: &Lent, layers: &[u32]) {
+        note_lent(&mut *self.trees.lock().await, lent, layers);
+    }
+
     /// The number of a tree of layers, which is put on the shelf the first time.
     pub(super) async fn tree(&self, path: &str) -> Result<u32, String> {
         let found = std::fs::metadata(path).map_err(|e| format!("{path}: {e}"))?;
@@ -170,6 +192,13 @@ impl Spawner {
             }
             other => Err(format!("the spawner answered {other:?}")),
         }
+    }
+}
+
+fn note_lent(trees: &mut HashMap<String, Tree>, lent: &Lent, layers: &[u32]) {
+    for (overlay, &number) in layers.iter().enumerate() {
+        // No other directory can come to have its name.
+        trees.insert(lent.name(overlay), Tree { number, identity: (0, 0) });
     }
 }
 

@@ -16,6 +16,7 @@ mod capabilities;
 pub(crate) mod cgroup;
 mod driver;
 mod kernel;
+mod lent;
 mod packet;
 mod process;
 mod running;
@@ -31,9 +32,11 @@ use hothouse_domain::{ErrorCode, SandboxId};
 
 pub use self::adoption::Adopted;
 pub use self::backend::NativeBackend;
+pub(crate) use self::lent::{Borrowed, Lent, Loan, SetAside};
 pub(crate) use self::running::GroupMemory;
 pub use self::running::Running;
 pub use self::spawner::spawner_main;
+pub(crate) use self::wire::Then;
 
 use crate::image::{ImageError, ImageLimits};
 

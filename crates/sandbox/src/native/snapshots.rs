@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hothouse_domain::{ImageRef, PullPolicy, SandboxSpec, SnapshotId};
 use tokio::sync::mpsc;
@@ -15,8 +16,13 @@ use super::{CreateError, DestroyError};
 use crate::error::SnapshotError;
 use crate::image::{Layer, Pin};
 use crate::snapshot::diff::Changed;
-use crate::snapshot::{Discarded, Keep, SnapshotStore, Unfinished};
+use crate::snapshot::{Discarded, SnapshotStore};
 use crate::terms::Terms;
+
+/// The pause before files are removed again into which somebody copies.
+const REMOVED_AGAIN: Duration = Duration::from_millis(100);
+/// How long that may go on.
+const COPIED_WITHIN: Duration = Duration::from_mins(1);
 
 impl Inner {
     /// Removes the files of snapshots that are no more.
@@ -32,8 +38,18 @@ impl Inner {
         for layer in discarded.layers.iter().filter_map(|layer| layer.to_str()) {
             self.forget_layer(layer).await.map_err(io::Error::other)?;
         }
-        let gone = discarded.place.clone();
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&gone)).await.map_err(io::Error::other)?
+        let begin = Instant::now();
+        loop {
+            let gone = discarded.place.clone();
+            let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&gone));
+            match removed.await.map_err(io::Error::other)? {
+                // Somebody copies into it who has not seen yet that it is gone.
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && begin.elapsed() < COPIED_WITHIN => {
+                    tokio::time::sleep(REMOVED_AGAIN).await;
+                }
+                removed => return removed,
+            }
+        }
     }
 }
 
@@ -46,8 +62,9 @@ impl Running {
     /// Copies what it has written, and removed, over the layers that `base` has.
     pub(crate) async fn copy_files(
         &self,
-        into: &Unfinished,
+        into: &[PathBuf],
         base: &[PathBuf],
+        then: Then,
     ) -> Result<Copied, SnapshotError> {
         let failed = |reason| SnapshotError::Copy { id: self.id.clone(), reason };
         let text = |path: &Path| {
@@ -55,13 +72,9 @@ impl Running {
             text.ok_or_else(|| failed(format!("{} is not UTF-8", path.display())))
         };
         let mut layers = Vec::new();
-        for (number, target) in into.layers().enumerate() {
-            layers.push((text(&target)?, base.get(number).map(|base| text(base)).transpose()?));
+        for (number, target) in into.iter().enumerate() {
+            layers.push((text(target)?, base.get(number).map(|base| text(base)).transpose()?));
         }
-        let then = match into.keep() {
-            Keep::Passing => Then::Layers,
-            Keep::Kept => Then::Nothing,
-        };
         let order = |ticket| Order::Copy {
             ticket,
             body: self.body.clone(),
@@ -112,8 +125,8 @@ impl Copied {
 #[derive(Debug)]
 #[must_use = "it lives until it is destroyed"]
 pub(crate) struct Replaced {
-    body: Running,
-    place: PathBuf,
+    pub(super) body: Running,
+    pub(super) place: PathBuf,
 }
 
 impl Replaced {

@@ -125,6 +125,11 @@ impl StateDirectory {
         Ok(renameat_with(CWD, place, CWD, self.of(id), RenameFlags::EXCHANGE)?)
     }
 
+    /// Moves what is of a sandbox to this place: nothing is where it was.
+    pub(super) fn set_aside(&self, id: &SandboxId, place: &Path) -> io::Result<()> {
+        fs::rename(self.of(id), place)
+    }
+
     /// Writes another state over one that may be read at any moment: whoever reads it finds the old one or the new one.
     pub(super) fn replace(&self, id: &SandboxId, state: &State) -> io::Result<()> {
         let dir = self.of(id);

@@ -139,6 +139,12 @@ pub(crate) enum Order {
         body: Body,
         order: CopyOrder,
     },
+    /// What a sandbox has written becomes layers as it is. It stands still, and does so until nobody uses them any more.
+    Lend {
+        ticket: Ticket,
+        body: Body,
+        overlays: u32,
+    },
     /// A layer is used no more. No answer.
     Unregister {
         layer: u32,
@@ -196,6 +202,13 @@ pub(crate) enum Report {
         bytes: u64,
         entries: u64,
         /// The numbers that its directories have as layers, where that was ordered.
+        layers: Vec<u32>,
+    },
+    /// A layer for each overlay, and what the store holds that they are in.
+    Lent {
+        ticket: Ticket,
+        bytes: u64,
+        entries: u64,
         layers: Vec<u32>,
     },
     /// `leftover` names what could not be removed.

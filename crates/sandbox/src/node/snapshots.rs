@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hothouse_domain::{
     Afterwards, ClaimSpec, ImageRef, RestoreSpec, SandboxSpec, SnapshotId, SnapshotInfo, SnapshotSpec,
@@ -13,9 +14,10 @@ use super::Node;
 use crate::endings::End;
 use crate::error::{SandboxError, SnapshotError};
 use crate::exec_request::fresh;
+use crate::native::SetAside;
 use crate::sandbox::{NewSnapshot, Over, Sandbox};
 use crate::snapshot::diff::{Entry, entries};
-use crate::snapshot::{Keep, SnapshotStore, SnapshotUse};
+use crate::snapshot::{Keep, SnapshotStore, SnapshotUse, Writing};
 use crate::terms::bind;
 
 /// Files that a sandbox has changed, and those that it was made of: they are there as long as this is.
@@ -24,6 +26,9 @@ pub struct ChangedFiles {
     _files: SnapshotUse,
     _over: Option<SnapshotUse>,
 }
+
+/// The pause before the files of a snapshot are written again that could not be.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
 fn plain(id: SnapshotId, keep: Keep) -> NewSnapshot {
     NewSnapshot { id, keep, labels: BTreeMap::new(), template: None, over: Over::Image }
@@ -48,12 +53,62 @@ impl Node {
         spec.validate()?;
         let SnapshotSpec { id, labels, afterwards } = spec;
         let id = id.unwrap_or_else(|| fresh("sn"));
+        if afterwards == Afterwards::End {
+            let new = NewSnapshot { labels: labels.clone(), ..plain(id.clone(), Keep::Kept) };
+            let (node, sandbox, end) = (self.clone(), sandbox.clone(), end.clone());
+            // A caller that leaves meanwhile must not leave a body behind that nobody writes the files of.
+            let lend = self.inner.around.tasks.spawn(async move {
+                let aside = sandbox.lend(new, end).await?;
+                Ok::<_, SandboxError>(aside.map(|aside| node.write_later(aside)))
+            });
+            if lend.await.map_err(|_| SandboxError::ShuttingDown)??.is_some() {
+                return Ok(self.store().get(&id, None)?);
+            }
+        }
         // The use ends here: what stays is not for its sake.
         drop(sandbox.snapshot(NewSnapshot { labels, ..plain(id.clone(), Keep::Kept) }).await?);
         if afterwards == Afterwards::End {
             self.end(sandbox.id(), end).await?;
         }
         Ok(self.store().get(&id, None)?)
+    }
+
+    /// Copies the files of a snapshot whose sandbox has ended, and ends what is left of that. Sandboxes are made of them
+    /// meanwhile where they are.
+    pub(super) fn write_later(&self, aside: SetAside) {
+        let (node, closing) = (self.clone(), self.inner.closing.clone());
+        self.inner.around.tasks.spawn(async move {
+            while let Err(error) = node.write(&aside).await {
+                if node.store().get(&aside.snapshot, None).is_err() {
+                    // It was deleted meanwhile.
+                    break;
+                }
+                tracing::error!(snapshot = %aside.snapshot, %error, "its files are still in memory; writing them again soon");
+                tokio::select! {
+                    // The next node goes on.
+                    () = closing.cancelled() => return,
+                    () = tokio::time::sleep(WRITE_AGAIN) => {}
+                }
+            }
+            let snapshot = aside.snapshot.clone();
+            if let Err(error) = aside.destroy().await {
+                tracing::error!(%snapshot, %error, "something is left of the sandbox that it was taken of");
+            }
+        });
+    }
+
+    async fn write(&self, aside: &SetAside) -> Result<(), SnapshotError> {
+        let store = self.store();
+        let Writing { into, over } = store.writing(&aside.snapshot)?;
+        let base = match over {
+            Some(over) => {
+                store.whole(&over).await;
+                store.changes(&over)?.layers
+            }
+            None => Vec::new(),
+        };
+        let (bytes, entries) = aside.copy_files(&into, &base).await?;
+        store.written(&aside.snapshot, bytes, entries)
     }
 
     /// The files of a sandbox as they are now, for forks to be made of: they stay as long as this and the forks do.
@@ -134,6 +189,7 @@ impl Node {
         id: &SnapshotId,
         below: PathBuf,
     ) -> Result<Vec<Entry>, SandboxError> {
+        self.store().whole(id).await;
         let overlays = self.inner.around.backend.changed(id).await?;
         let path = overlays.first().map(|overlay| overlay.upper.clone()).unwrap_or_default();
         let failed = |source| SandboxError::from(SnapshotError::Files { path: path.clone(), source });

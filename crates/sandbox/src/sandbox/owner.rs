@@ -14,7 +14,7 @@ use super::snapshots::NewSnapshot;
 use crate::endings::{End, Ended};
 use crate::error::SandboxError;
 use crate::link::{LinkError, SWEEP_EVERY, locked};
-use crate::native::CreateError;
+use crate::native::{CreateError, SetAside};
 use crate::snapshot::SnapshotUse;
 use crate::terms::boottime_ms;
 
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Relieve(Relief, Asker),
     Destroy(End, Asker),
     Snapshot(Box<NewSnapshot>, oneshot::Sender<Result<SnapshotUse, SandboxError>>),
+    /// A snapshot with which it ends, if its files can be lent: otherwise nothing comes, and it goes on.
+    Lend(Box<NewSnapshot>, End, oneshot::Sender<SetAside>, Asker),
     /// To this image, or to that which it is made of.
     Restore(Option<Box<(ImageRef, SnapshotUse)>>, Asker),
     /// The node ends and leaves the sandbox alive.
@@ -233,6 +235,23 @@ impl Sandbox {
                 }
                 Then::GoOn
             }
+            Command::Lend(new, end, lent, done) => match self.lend_now(*new, end).await {
+                Ok(Some(aside)) => {
+                    // Whoever asked has left where this fails; the next node goes on with it.
+                    if let Err(aside) = lent.send(aside) {
+                        tracing::warn!(sandbox = %self.inner.id, snapshot = %aside.snapshot, "nobody waits for a snapshot");
+                    }
+                    Then::Forget(Some((done, Ok(()))))
+                }
+                Ok(None) => {
+                    self.answer(done, Ok(()));
+                    Then::GoOn
+                }
+                Err(error) => {
+                    self.answer(done, Err(error));
+                    Then::GoOn
+                }
+            },
             Command::Restore(image, done) => match self.restore_now(image.map(|image| *image)).await {
                 Ok(death) => {
                     self.answer(done, Ok(()));
@@ -312,17 +331,27 @@ impl Sandbox {
 
     pub(super) async fn destroy(&self, end: End) -> Result<(), SandboxError> {
         self.step(SandboxPhase::Destroying);
-        let (ending, claimant) = (end.now(), self.terms().claimant.clone());
         // Written down before it is begun: a node that comes after a kill makes it good.
-        let ended = Ended { id: self.inner.id.clone(), ending: Some(ending.clone()), claimant };
-        self.inner.around.endings.note(ended);
-        // Told when it is over.
-        let _only = self.inner.ending.set(ending);
+        self.note_end(self.ended(end));
         self.fail_link("the sandbox was deleted");
         match self.inner.running.write().await.take() {
             Some(running) => Ok(running.destroy().await?),
             None => Ok(()),
         }
+    }
+
+    /// That it ends so, now.
+    pub(super) fn ended(&self, end: End) -> Ended {
+        let claimant = self.terms().claimant.clone();
+        Ended { id: self.inner.id.clone(), ending: Some(end.now()), claimant }
+    }
+
+    pub(super) fn note_end(&self, ended: Ended) {
+        if let Some(ending) = ended.ending.clone() {
+            // Told when it is over.
+            let _only = self.inner.ending.set(ending);
+        }
+        self.inner.around.endings.note(ended);
     }
 
     fn die(&self, reason: String) {
@@ -358,7 +387,7 @@ impl Sandbox {
         matches!(self.inner.gate.phase(), SandboxPhase::Dead { .. })
     }
 
-    fn fail_link(&self, reason: &str) {
+    pub(super) fn fail_link(&self, reason: &str) {
         let link = locked(&self.inner.link).take();
         if let Some(link) = link {
             link.fail(&LinkError::Lost(reason.to_owned()));

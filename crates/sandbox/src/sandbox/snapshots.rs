@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hothouse_domain::{EventKind, FrozenBy, Holds, ImageRef, SnapshotId, SnapshotInfo, TemplateName};
+use hothouse_domain::{
+    EventKind, FrozenBy, Holds, ImageRef, SandboxPhase, SnapshotId, SnapshotInfo, TemplateName,
+};
 use tokio::sync::{oneshot, watch};
 
 use super::Sandbox;
 use super::owner::Command;
+use crate::endings::End;
 use crate::error::{SandboxError, SnapshotError};
 use crate::link::{LinkError, locked};
-use crate::native::{FreezeError, Running};
-use crate::snapshot::{Keep, SnapshotUse};
+use crate::native::{FreezeError, Loan, Running, SetAside, Then};
+use crate::snapshot::{Keep, NewLending, SnapshotUse};
 use crate::terms::Terms;
 
 /// A snapshot that is to be taken.
@@ -52,6 +55,10 @@ impl Sandbox {
     /// Owner: takes it.
     pub(super) async fn snapshot_now(&self, new: NewSnapshot) -> Result<SnapshotUse, SandboxError> {
         self.wake_now().await?;
+        if let ImageRef::Snapshot(earlier) = &self.terms().spec.image {
+            // What is copied or read must be there.
+            self.inner.around.backend.snapshots().whole(earlier).await;
+        }
         let entered = self.inner.gate.enter(&self.inner.id)?;
         let running = self.inner.running.read().await;
         let Some(running) = running.as_ref() else { return Err(self.gone()) };
@@ -65,45 +72,22 @@ impl Sandbox {
                 (changes.image, changes.layers)
             }
             image @ ImageRef::Snapshot(_) => (image.clone(), Vec::new()),
-            // By its id: a name may mean another one tomorrow.
-            image => (
-                running.pin().map_or_else(|| image.clone(), |pin| ImageRef::Id(pin.id().clone())),
-                Vec::new(),
-            ),
+            _ => (image_of(running, &terms), Vec::new()),
         };
         let unfinished = store.begin(&id, keep, backend.overlays(&image).await?)?;
-        let remember = |by: Option<FrozenBy>| {
-            let terms = Terms { frozen_by: by, ..Terms::clone(&terms) };
-            let failed = |source| SandboxError::Remember { id: self.inner.id.clone(), source };
-            running.remember(&terms).map_err(failed)
+        let then = match keep {
+            Keep::Passing => Then::Layers,
+            Keep::Kept => Then::Nothing,
         };
-        // A node that comes after a kill may thaw it then: no client has frozen it.
-        remember(Some(FrozenBy::Pressure))?;
-        let stopped = self.stop(running).await?;
-        let copied = running.copy_files(&unfinished, &base).await;
-        if let Stopped::ByUs = stopped {
-            running.thaw().await?;
-            if let Some(link) = &*locked(&self.inner.link) {
-                link.excuse();
-            }
-        }
-        remember(None)?;
+        let into: Vec<_> = unfinished.layers().collect();
+        let stopped = self.stop(running, &terms).await?;
+        let copied = running.copy_files(&into, &base, then).await;
+        self.go_on(running, &terms, stopped).await?;
         drop(entered);
         let copied = copied?;
-        let info = SnapshotInfo {
-            id: id.clone(),
-            created_at: jiff::Timestamp::now().to_string(),
-            sandbox_id: self.inner.id.clone(),
-            image,
-            image_layers: terms.spec.layers.clone(),
-            holds: Holds::Files,
-            bytes: copied.bytes,
-            entries: copied.entries,
-            labels,
-            tenant: terms.claimant.tenant.clone(),
-            template,
-            sandboxes: 0,
-        };
+        let (bytes, entries) = (copied.bytes, copied.entries);
+        let info = self.snapshot_info(id.clone(), image, &terms);
+        let info = SnapshotInfo { bytes, entries, labels, template, ..info };
         let taken = match store.finish(&unfinished, info, running.pin().cloned()) {
             Ok(taken) => taken,
             Err(error) => {
@@ -118,9 +102,120 @@ impl Sandbox {
         Ok(taken)
     }
 
+    /// Takes one with which it ends, if its files can be lent until they are copied.
+    pub(crate) async fn lend(&self, new: NewSnapshot, end: End) -> Result<Option<SetAside>, SandboxError> {
+        let (told, lent) = oneshot::channel();
+        self.command(|done| Command::Lend(Box::new(new), end, told, done)).await?;
+        Ok(lent.await.ok())
+    }
+
+    /// Owner: takes it, and puts the sandbox aside; `None` where it cannot stand still, or there is no room for what is to be
+    /// written later.
+    pub(super) async fn lend_now(
+        &self,
+        new: NewSnapshot,
+        end: End,
+    ) -> Result<Option<SetAside>, SandboxError> {
+        self.wake_now().await?;
+        let entered = self.inner.gate.enter(&self.inner.id)?;
+        let (backend, terms) = (&self.inner.around.backend, self.terms());
+        let store = backend.snapshots();
+        let NewSnapshot { id, labels, template, .. } = new;
+        let ended = self.ended(end);
+        let (lent, using) = {
+            let running = self.inner.running.read().await;
+            let Some(running) = running.as_ref() else { return Err(self.gone()) };
+            let image = match &terms.spec.image {
+                ImageRef::Snapshot(earlier) => store.get(earlier, None)?.image,
+                _ => image_of(running, &terms),
+            };
+            let overlays = backend.overlays(&image).await?;
+            let unfinished = store.begin(&id, Keep::Kept, overlays)?;
+            let stopped = self.stop(running, &terms).await?;
+            let loan = match stopped {
+                Stopped::ByUs => running.lend(overlays).await,
+                Stopped::Not => return self.go_on(running, &terms, stopped).await.map(|()| None),
+            };
+            let room = loan.as_ref().map_or(Ok(true), |loan| store.has_room(loan.bytes, loan.entries));
+            let loan = match (loan, room) {
+                (Ok(loan), Ok(true)) => loan,
+                (Ok(loan), room) => {
+                    running.take_back(&loan.lent).await;
+                    self.go_on(running, &terms, stopped).await?;
+                    return Ok(room.map(|_| None)?);
+                }
+                (Err(error), _) => {
+                    self.go_on(running, &terms, stopped).await?;
+                    return Err(error.into());
+                }
+            };
+            let Loan { lent, bytes, entries } = loan;
+            let info = SnapshotInfo {
+                bytes,
+                entries,
+                labels,
+                template,
+                ..self.snapshot_info(id.clone(), image, &terms)
+            };
+            let over = match &terms.spec.image {
+                ImageRef::Snapshot(_) => terms.spec.image.clone(),
+                _ => info.image.clone(),
+            };
+            let (key, image) = (running.key(), running.pin().cloned());
+            let lending =
+                NewLending { info, lent: Arc::clone(&lent), over, key, ended: ended.clone(), image };
+            match store.lend(&unfinished, lending) {
+                Ok(using) => (lent, using),
+                Err(error) => {
+                    running.take_back(&lent).await;
+                    self.go_on(running, &terms, stopped).await?;
+                    return Err(error.into());
+                }
+            }
+        };
+        drop(entered);
+        self.step(SandboxPhase::Destroying);
+        self.fail_link("the sandbox was deleted");
+        let Some(running) = self.inner.running.write().await.take() else { return Err(self.gone()) };
+        let aside = match running.set_aside(lent, id.clone()) {
+            Ok(aside) => aside,
+            Err((running, source)) => {
+                // It has ended for all but the file system: no node finds the snapshot, so nobody may.
+                drop(using);
+                store.take_back(&id);
+                self.note_end(ended);
+                running.destroy().await?;
+                return Err(SandboxError::Remember { id: self.inner.id.clone(), source });
+            }
+        };
+        // After it is aside: a node that starts in between has the snapshot, and notes this.
+        self.note_end(ended);
+        self.note(EventKind::Snapshotted { snapshot: id });
+        Ok(Some(aside))
+    }
+
+    fn snapshot_info(&self, id: SnapshotId, image: ImageRef, terms: &Terms) -> SnapshotInfo {
+        SnapshotInfo {
+            id,
+            created_at: jiff::Timestamp::now().to_string(),
+            sandbox_id: self.inner.id.clone(),
+            image,
+            image_layers: terms.spec.layers.clone(),
+            holds: Holds::Files,
+            bytes: 0,
+            entries: 0,
+            labels: BTreeMap::new(),
+            tenant: terms.claimant.tenant.clone(),
+            template: None,
+            sandboxes: 0,
+        }
+    }
+
     /// Stops its processes, so that no file changes while another is copied; where there is no freezer each file is as it
     /// is when its turn comes.
-    async fn stop(&self, running: &Running) -> Result<Stopped, SandboxError> {
+    async fn stop(&self, running: &Running, terms: &Terms) -> Result<Stopped, SandboxError> {
+        // A node that comes after a kill may thaw it then: no client has frozen it.
+        self.remember_stopped(running, terms, Some(FrozenBy::Pressure))?;
         match running.freeze().await {
             Ok(()) => Ok(Stopped::ByUs),
             Err(FreezeError::Unsupported(reason)) => {
@@ -129,6 +224,28 @@ impl Sandbox {
             }
             Err(error @ FreezeError::Refused { .. }) => Err(error.into()),
         }
+    }
+
+    /// Lets them go on.
+    async fn go_on(&self, running: &Running, terms: &Terms, stopped: Stopped) -> Result<(), SandboxError> {
+        if let Stopped::ByUs = stopped {
+            running.thaw().await?;
+            if let Some(link) = &*locked(&self.inner.link) {
+                link.excuse();
+            }
+        }
+        self.remember_stopped(running, terms, None)
+    }
+
+    fn remember_stopped(
+        &self,
+        running: &Running,
+        terms: &Terms,
+        by: Option<FrozenBy>,
+    ) -> Result<(), SandboxError> {
+        let terms = Terms { frozen_by: by, ..Terms::clone(terms) };
+        let failed = |source| SandboxError::Remember { id: self.inner.id.clone(), source };
+        running.remember(&terms).map_err(failed)
     }
 
     /// Owner: sets it back. Gives whom to watch for its death from now on.
@@ -202,6 +319,11 @@ impl Sandbox {
     pub(super) fn let_image_go(&self) {
         drop(locked(&self.inner.image_use).take());
     }
+}
+
+/// What a sandbox that is made of no snapshot is made of, by its id: a name may mean another one tomorrow.
+fn image_of(running: &Running, terms: &Terms) -> ImageRef {
+    running.pin().map_or_else(|| terms.spec.image.clone(), |pin| ImageRef::Id(pin.id().clone()))
 }
 
 /// Whether processes were stopped.

@@ -175,7 +175,9 @@ fn mount_files(plan: &Plan<'_>, trees: &[OwnedFd]) -> Result<(), Step> {
         make_directory(&upper, 0o755)?;
         make_directory(&work, 0o700)?;
         let lower: Vec<String> = overlay.layers.iter().map(directory).collect::<Result<_, Step>>()?;
-        let options = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lower.join(":"));
+        // Without an index: where a kernel has one by default, it refuses layers that another sandbox has lent.
+        let lower = lower.join(":");
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off");
         let options = CString::new(options).map_err(at("describing the overlay"))?;
         if number > 0 {
             // A layer that somebody else can write to may have become another since it was looked at.

@@ -1,7 +1,5 @@
 //! Copies a sandbox's files out of it: a process of its own for each, which enters the sandbox's mount namespace.
 
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -9,13 +7,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::lender::mounts_of;
 use super::life::pid_of;
 use super::root::{Privilege, Step, at};
 use super::stock::Stock;
 use super::tree::{Copied, Owners, TreeCopy};
 use super::{COPIER_EVENT, Spawner};
 use crate::native::kernel::{self, Cloned};
-use crate::native::process::is_alive;
 use crate::native::wire::{Body, CopyOrder, Report, Then, Ticket};
 
 /// One that is under way.
@@ -103,20 +101,8 @@ impl Spawner {
         Ok(layers)
     }
 
-    fn take_off(&self, layers: &[u32]) {
-        for &layer in layers {
-            self.world.unregister(layer);
-        }
-    }
-
     fn plan_copy(&self, body: &Body, order: &CopyOrder) -> Result<Plan, Step> {
-        let namespace: OwnedFd = File::open(format!("/proc/{}/ns/mnt", body.pid))
-            .map_err(at("opening the sandbox's mount namespace"))?
-            .into();
-        // Looked at after opening: before, the PID may have become somebody else's.
-        if !is_alive(body.pid, body.start_time).map_err(at("looking for its guest"))? {
-            return Err(at("looking for its guest")(io::Error::other("it is gone")));
-        }
+        let namespace = mounts_of(body)?;
         let targets = self.world.on_machine(|| {
             let mut targets = Vec::new();
             for (target, base) in &order.layers {

@@ -13,6 +13,7 @@
 mod child;
 mod copier;
 mod create;
+mod lender;
 mod life;
 mod network;
 mod proc_mask;
@@ -265,6 +266,10 @@ impl Spawner {
                 if let Err(step) = self.copy(ticket, &body, &order) {
                     self.report(&failed(ticket, &step));
                 }
+            }
+            Order::Lend { ticket, body, overlays } => {
+                let report = self.lend(ticket, &body, overlays).unwrap_or_else(|step| failed(ticket, &step));
+                self.report(&report);
             }
             Order::Unregister { layer } => self.world.unregister(layer),
             Order::Hasten { key } => self.hasten(key),

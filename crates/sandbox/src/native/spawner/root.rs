@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, StatVfs, mknodat, statvfs};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
     mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree, unmount,
@@ -122,7 +122,6 @@ impl World {
 
     /// Makes a directory of the machine a layer; gives its number.
     pub(super) fn register(&mut self, path: &str) -> Result<u32, Step> {
-        let number = self.layers;
         let tree = self.within(&self.machine, || {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             open_tree(CWD, path, flags)
@@ -130,17 +129,43 @@ impl World {
                 .or_else(|_| open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE))
                 .map_err(at(format!("opening layer {path}")))
         })?;
+        self.shelve(&tree, path)
+    }
+
+    /// Puts a detached tree on the shelf; gives its number.
+    pub(super) fn shelve(&mut self, tree: &OwnedFd, name: &str) -> Result<u32, Step> {
         // Of no use to an overlay, which never writes to them; a second lock on what lies below a sandbox's root.
         set_mount_attributes(tree.as_fd(), Reach::Tree, attr::READ_ONLY, None)
-            .map_err(at(format!("making layer {path} read-only")))?;
+            .map_err(at(format!("making layer {name} read-only")))?;
+        let number = self.layers;
         let target = format!("/images/{number}");
         self.within(&self.shelf, || {
             mkdir(&target)?;
-            move_mount(&tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .map_err(at(format!("mounting layer {path}")))
+            move_mount(tree, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .map_err(at(format!("mounting layer {name}")))
         })?;
         self.layers += 1;
         Ok(number)
+    }
+
+    /// Detached copies of what is mounted in a sandbox's mount namespace, one for the upper layer of each of its overlays,
+    /// and how full the store is that they are in.
+    pub(super) fn upper_layers(
+        &self,
+        namespace: &OwnedFd,
+        overlays: u32,
+    ) -> Result<(Vec<OwnedFd>, StatVfs), Step> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        self.within(namespace, || {
+            // The root of the namespace is the sandbox's writable store, of which its own root is a part: nothing in the
+            // sandbox reaches these names.
+            let open = |number| open_tree(CWD, format!("/u{number}"), flags);
+            let trees = (0..overlays).map(open).collect::<Result<_, _>>();
+            let trees = trees.map_err(at("opening what it has written"))?;
+            Ok((trees, statvfs("/").map_err(at("looking how much it has written"))?))
+        })
     }
 
     /// Detached copies of layers, whose owners are mapped by `userns` where there is one.

@@ -129,7 +129,8 @@ impl Stock {
             return Err(format!("processes {left:?} in control group {}", group.name));
         }
         // Those of an earlier spawner are not kept: a sweep tells by its name whether a group is in use.
-        if self.ready_groups.len() < KEPT_GROUPS && group.name.starts_with(&self.prefix) {
+        let is_ours = group.name.starts_with(&self.prefix);
+        if self.ready_groups.len() < KEPT_GROUPS && is_ours && group.is_fit_for_another() {
             group.oom_kills = self.groups.oom_kills(&group.name);
             self.ready_groups.push(group);
             return Ok(());
