@@ -21,7 +21,8 @@ pub enum Afterwards {
     /// It goes on: its processes stood still for as long as the files were copied.
     #[default]
     GoOn,
-    /// It is deleted.
+    /// It is deleted. However much it has changed, the answer waits for no copy: others can be made of the snapshot at once,
+    /// and its files are written meanwhile.
     End,
 }
 
@@ -77,9 +78,10 @@ pub struct SnapshotInfo {
     pub image_layers: Vec<LayerRef>,
     /// What it holds.
     pub holds: Holds,
-    /// Bytes of the files that differ from the image.
+    /// Bytes of the files that differ from the image. Until its files are written, after its sandbox has ended with it:
+    /// bytes of all that the sandbox held.
     pub bytes: u64,
-    /// Files and directories that differ from the image, those removed included.
+    /// Files and directories that differ from the image, those removed included; until then, all that the sandbox held.
     pub entries: u64,
     /// Free names for finding it again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
