@@ -64,14 +64,16 @@ pub(crate) async fn run(args: ScoreArgs) -> Result<u8, Failure> {
     let mut ended = Ended::AtItsEnd;
     let mut elapsed_s = 0.0;
     if !attempts.is_empty() {
-        // While the node starts, another core compiles what every attempt of a Python task begins with.
+        let reuse = args.reuse();
+        // While the node starts, another core compiles what every attempt of a Python task begins with, save those that a
+        // warm interpreter judges: they would wait for it in vain.
         let here = args.place.url().is_none() && common.image == ImageRef::Host;
-        let early = here && attempts.iter().any(|attempt| attempt.task.is_for_python());
+        let needs = |attempt: &Attempt| attempt.task.is_for_python() && !reuse.serves(&attempt.task);
+        let early = here && attempts.iter().any(needs);
         let open = Box::pin(Place::open(&args.place, Runner::most_sandboxes(concurrency)));
         let compile = async { if early { Harness::compile_here().await } else { None } };
         let (place, harness) = tokio::join!(open, compile);
         let place = place?;
-        let reuse = args.reuse();
         let work = Work { place: &place, common: &common, concurrency, reuse };
         let worked = Box::pin(work.run(attempts, harness, &mut ledger, &mut tally)).await;
         elapsed_s = began.elapsed().as_secs_f64();

@@ -28,6 +28,13 @@ pub(super) enum Reuse {
     Never,
 }
 
+impl Reuse {
+    /// Whether a task is judged by a warm interpreter, where there can be one.
+    pub(super) fn serves(self, task: &Task) -> bool {
+        self == Self::WhenClean && matches!(task, Task::Function(_))
+    }
+}
+
 /// What all attempts of one run share.
 #[derive(Debug)]
 pub(super) struct Runner<'a> {
@@ -86,7 +93,7 @@ impl<'a> Runner<'a> {
         // Driven beside the attempts: a stream of their own would stand still while all of them are busy.
         let make = async {
             let made = futures::stream::iter(attempts).map(|attempt| async move {
-                let sandbox = match self.is_for_warm(&attempt) {
+                let sandbox = match self.reuse.serves(&attempt.task) {
                     true => None,
                     false => Some(self.create(attempt.bounds.resources.clone()).await),
                 };
@@ -132,10 +139,6 @@ impl<'a> Runner<'a> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.insert(sandbox.id().clone(), sandbox.clone());
         Ok(sandbox)
-    }
-
-    fn is_for_warm(&self, attempt: &Attempt) -> bool {
-        self.reuse == Reuse::WhenClean && matches!(&*attempt.task, Task::Function(_))
     }
 
     fn take_idle(&self) -> Vec<(Resources, Warm)> {
