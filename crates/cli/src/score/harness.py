@@ -183,9 +183,6 @@ class InstalledPackages:
 
 def become_nobody(uid):
     posix.setsid()
-    if WARM:
-        # Message queues have no place where they could be looked for.
-        __import__("resource").setrlimit(__import__("resource").RLIMIT_MSGQUEUE, (0, 0))
     if uid is None:
         enter_landlock()
     else:
@@ -368,11 +365,11 @@ class Output:
 
 
 class Trial:
-    """One attempt: the worker, the way to call it, and the end."""
+    """One attempt: the worker, the way to call it, and the end. `take` gives the job, in the worker and here: what is read
+    before the fork is copied again by whoever of the two writes beside it."""
 
-    def __init__(self, job):
-        self.job = job
-        self.uid = worker_uid()
+    def __init__(self, uid, take):
+        self.uid = uid
         self.calls = 0
         self.last = ""
         self.raised = (None, "")
@@ -382,9 +379,10 @@ class Trial:
         self.buffer = b""
         if self.uid is None:
             hide_memory()
-        self.fork()
+        self.fork(take)
+        self.job = take()
 
-    def fork(self):
+    def fork(self, take):
         requests, self.requests = posix.pipe()
         self.replies, replies = posix.pipe()
         out, stdout = posix.pipe()
@@ -398,6 +396,7 @@ class Trial:
                 null = posix.open("/dev/null", posix.O_RDONLY)
                 for old, new in ((null, 0), (stdout, 1), (stderr, 2)):
                     posix.dup2(old, new)
+                job = take()
                 # Everything else: a warm interpreter has more open than what is made here.
                 for fd in map(int, posix.listdir("/proc/self/fd")):
                     if fd > 2 and fd not in (requests, replies):
@@ -406,8 +405,8 @@ class Trial:
                         except OSError:
                             pass  # that of the listing itself
                 become_nobody(self.uid)
-                posix.chdir(self.job["directory"] or SCRATCH)
-                serve(self.job, requests, replies)
+                posix.chdir(job["directory"] or SCRATCH)
+                serve(job, requests, replies)
             except EOFError:
                 posix._exit(0)
             except BaseException as error:
@@ -725,7 +724,7 @@ def main():
     sys.meta_path.append(InstalledPackages())
     job = read_frame(0)
     space = helpers(job["prompt"] or "")
-    trial = Trial(job)
+    trial = Trial(worker_uid(), lambda: job)
     _signal.signal(_signal.SIGALRM, trial.out_of_time)
     _signal.setitimer(_signal.ITIMER_REAL, job["timeout_ms"] / 1000)
     run_tests(trial, space, read_frame(0))

@@ -12,10 +12,13 @@ JOBS = "/.score"
 
 def prepare():
     """Looks at a sandbox that no solution has seen; True when solutions can be a user apart in it."""
-    global KNOWN, BASELINE
-    uid = worker_uid()
+    global UID, KNOWN, BASELINE
+    UID = uid = worker_uid()
     if uid is None:
         return False
+    # Message queues have no place where they could be looked for.
+    resource = __import__("resource")
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
     posix.mkdir(JOBS, 0o700)
     # What this leaves, e.g. copies of directories in the writable layer, is there from now on.
     posix.mkdir(SCRATCH, 0o700)
@@ -50,23 +53,34 @@ def attempt(name, limit_s):
 
 
 def judge(name):
-    """In the fork: starts the worker, before the tests are there; then runs them, and ends with the verdict."""
+    """In the fork: starts the worker, before the tests are there; then runs them, and ends with the verdict. The worker is
+    forked before all else, while both still share their pages with the context."""
+    path = JOBS + "/" + name
+    file = posix.open(path, posix.O_RDONLY)
+    posix.unlink(path)
+    trial = Trial(UID, lambda: part(file, 0))
+    job, tests = trial.job, part(file, 1)
     # The context's own line to the guest is nobody's here.
+    own = {trial.requests, trial.replies, trial.death, *trial.outputs}
     for fd in map(int, posix.listdir("/proc/self/fd")):
-        if fd > 2:
+        if fd > 2 and fd not in own:
             try:
                 posix.close(fd)
             except OSError:
                 pass  # that of the listing itself
-    path = JOBS + "/" + name
-    file = posix.open(path, posix.O_RDONLY)
-    posix.unlink(path)
-    job = read_frame(file)
     space = helpers(job["prompt"] or "")
-    trial = Trial(job)
     _signal.signal(_signal.SIGALRM, trial.out_of_time)
     _signal.setitimer(_signal.ITIMER_REAL, job["timeout_ms"] / 1000)
-    run_tests(trial, space, read_frame(file))
+    run_tests(trial, space, tests)
+
+
+def part(file, number):
+    """One frame of a file. Where others read in it does not matter, nor is any of what follows read: the worker, which is
+    root until then, takes the first one this way."""
+    at = 0
+    for _ in range(number):
+        at += 8 + int(posix.pread(file, 8, at), 16)
+    return decode(posix.pread(file, int(posix.pread(file, 8, at), 16), at + 8))
 
 
 def stop(uid, signal):
