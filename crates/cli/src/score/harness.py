@@ -444,7 +444,8 @@ class Trial:
             events = self.poll.poll()
             for fd, _ in events:
                 if fd == self.replies:
-                    piece = posix.read(fd, 1 << 20)
+                    # As much as a pipe holds; room for more would be mapped and unmapped each time.
+                    piece = posix.read(fd, 1 << 16)
                     if piece:
                         self.buffer = self.buffer + piece if self.buffer else piece
                     else:
