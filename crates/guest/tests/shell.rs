@@ -9,6 +9,7 @@ use driver::{Answer, Driver, Guest, fresh_id, is_alive, wait_for};
 use hothouse_guest::message::{
     Ending, GuestErrorCode, OutputMode, Reply, Request, ShellOpenRequest, ShellRunRequest,
 };
+use hothouse_guest::program::tree::{self, Stage};
 
 fn open(driver: &mut Driver, id: &str) {
     let request = ShellOpenRequest {
@@ -122,6 +123,44 @@ fn an_interrupt_aborts_the_command_and_not_the_shell() {
         assert_eq!((answer.out().as_str(), answer.ending()), ("", &Ending::Exited(130)), "{text}");
         assert_eq!(run(&mut driver, "echo $keep").out(), "1\n");
     }
+}
+
+/// Interrupts a command once `when` holds; it must end all the same, and the session go on.
+fn interrupt_when(driver: &mut Driver, other: &mut Driver, text: &str, when: impl FnMut() -> bool) {
+    let stream = driver.open(&Request::ShellRun(command(text)));
+    wait_for("the moment has come", when);
+    let interrupt = Request::ShellInterrupt { shell_id: "s".to_owned() };
+    assert_eq!(other.request(&interrupt).last(), &Reply::Done);
+    let answer = driver.drain(stream);
+    assert_eq!((answer.out().as_str(), answer.ending()), ("", &Ending::Exited(130)), "{text}");
+    assert_eq!(run(driver, "sleep 0.1; echo whole").out(), "whole\n");
+}
+
+#[test]
+fn an_interrupt_that_meets_a_program_which_is_exiting_ends_the_command() {
+    let guest = Guest::start();
+    let (mut driver, mut other) = (guest.connect(), guest.connect());
+    open(&mut driver, "s");
+    let shell: i32 = run(&mut driver, "echo $$").out().trim().parse().unwrap();
+    // The kernel takes a while to take so many mappings away.
+    let slow = "import mmap, os; maps = [mmap.mmap(-1, 4096) for _ in range(30000)]; os._exit(0)";
+    interrupt_when(&mut driver, &mut other, &format!("python3 -c '{slow}'; sleep 1000; echo after"), || {
+        tree::scan().iter().any(|facts| facts.parent == shell && facts.stage == Stage::Exiting)
+    });
+}
+
+#[test]
+fn an_interrupt_is_repeated_for_a_program_that_the_shell_waits_for_after_its_report() {
+    let guest = Guest::start();
+    let (mut driver, mut other) = (guest.connect(), guest.connect());
+    open(&mut driver, "s");
+    // A program that was only forked when the interrupt came has the shell wait like this. The lines are those of the
+    // report, the first of them empty.
+    let (up, late) = (guest.path("up"), guest.path("late"));
+    let prompt = format!("lines=$((lines + 1)); [ $lines != 3 ] || {{ touch {late}; sleep 1000; }}");
+    let text = format!("PROMPT_COMMAND='{prompt}'; touch {up}; sleep 1000; echo after");
+    interrupt_when(&mut driver, &mut other, &text, || std::path::Path::new(&up).exists());
+    assert!(std::path::Path::new(&late).exists());
 }
 
 #[test]

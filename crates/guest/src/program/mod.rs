@@ -9,6 +9,7 @@ pub mod context;
 pub mod dial;
 pub mod exec;
 pub mod files;
+pub mod interrupt;
 pub mod journal;
 pub mod oom;
 pub mod output;

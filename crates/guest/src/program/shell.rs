@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::connection::{Job, Stream, StreamKey};
 use super::exec::{Exec, Output, Session};
+use super::interrupt::{Awaited, Interrupt};
 use super::journal::{Reservation, Serial, digest};
 use super::poller::{Interest, Source};
 use super::reaper::{Ended, Status, Usage};
@@ -46,9 +47,8 @@ const GIVE_WAY: Duration = Duration::from_secs(2);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is checked whether the shell has read a command that is to be interrupted.
 const READ_AGAIN: Duration = Duration::from_millis(1);
-/// The pause between interrupts where one may have been missed, and how many there are at most.
-const INTERRUPT_AGAIN: Duration = Duration::from_millis(15);
-const MAX_INTERRUPTS: u32 = 100;
+/// How long after an interrupt it is looked at whether a program has missed it.
+const LOOK_AFTER: Duration = Duration::from_millis(15);
 /// How long a shell is idle before what its background jobs write is drained.
 const IDLE: Duration = Duration::from_millis(20);
 /// The longest command that goes through the pipe, in bytes; shells read a pipe byte by byte.
@@ -133,9 +133,10 @@ struct Busy {
     serial: Serial,
     /// Bytes of the report in the pipe behind the command; only these are left once the shell has read the command.
     report_length: u64,
-    /// An interrupt waits for the shell to have read the command, or is to be repeated.
+    /// An interrupt waits for the shell to have read the command, or it is to be looked at what one has come to.
     interrupt_at: Option<Instant>,
-    interrupts: u32,
+    /// The last interrupt that was sent.
+    interrupt: Option<Interrupt>,
     /// How an interrupted command ended. It is told when the shell has answered once more: an interrupt that came late
     /// must not hit the next command.
     outcome: Option<Ended>,
@@ -428,7 +429,7 @@ impl Server {
             serial,
             report_length,
             interrupt_at: None,
-            interrupts: 0,
+            interrupt: None,
             outcome: None,
             ask_again: None,
             kill_at: None,
@@ -486,9 +487,10 @@ impl Server {
                 };
                 shell.usage = used;
                 let ended = Ended { pid: shell.pid, status: Status::Exited(code), usage };
-                if busy.interrupts > 0 && busy.outcome.is_none() {
+                if busy.interrupt.is_some() && busy.outcome.is_none() {
                     busy.outcome = Some(ended);
-                    busy.interrupt_at = None;
+                    // Before it reads on, the shell waits for a program that it had forked.
+                    busy.interrupt_at = Some(now + LOOK_AFTER);
                     busy.ask_again = Some(now + ASK_AGAIN);
                     shell.mark = fresh_mark();
                     shell.lines.push_back(shell.dialect.report(shell.mark).into());
@@ -579,7 +581,11 @@ impl Server {
                     }
                     self.terminate(serial, Duration::ZERO);
                 } else if busy.interrupt_at.is_some_and(|at| at <= now) {
-                    self.interrupt(number, None);
+                    if busy.interrupt.is_some() {
+                        self.look_after_interrupt(number);
+                    } else {
+                        self.interrupt(number, None);
+                    }
                 } else if busy.ask_again.is_some_and(|at| at <= now) {
                     busy.ask_again = Some(now + ASK_AGAIN);
                     let unread = rustix::io::ioctl_fionread(&shell.commands).unwrap_or(1);
@@ -598,30 +604,60 @@ impl Server {
         let Some(shell) = self.shells.get_mut(&number) else { return };
         let unread = rustix::io::ioctl_fionread(&shell.commands).unwrap_or(0);
         let State::Busy(busy) = &mut shell.state else { return };
-        if busy.outcome.is_some() {
-            return;
-        }
-        let now = Instant::now();
         busy.kill_at = [busy.kill_at, kill_at].into_iter().flatten().min();
         let has_begun = match shell.lines.len() {
+            _ if busy.outcome.is_some() => true,
             0 => unread <= busy.report_length,
             // The report waits for the shell to have read the command.
             1 => shell.dialect == Dialect::Plain && unread == 0,
             _ => false,
         };
-        if has_begun {
-            let repeat = busy.interrupts < MAX_INTERRUPTS && may_miss_interrupt(shell.pid);
-            busy.interrupts += 1;
-            busy.interrupt_at = repeat.then(|| now + INTERRUPT_AGAIN);
-            busy.ask_again = Some(now + ASK_AGAIN);
-            if let Some(pid) = Pid::from_raw(shell.pid) {
-                // A group that is gone has nothing to interrupt.
-                let _sent = kill_process_group(pid, Signal::INT);
-            }
-        } else {
-            busy.interrupt_at = Some(now + READ_AGAIN);
+        if !has_begun {
+            busy.interrupt_at = Some(Instant::now() + READ_AGAIN);
+        } else if busy.outcome.is_none()
+            // The shell has given the command up, but waits for what it had started for it.
+            || busy.interrupt.as_ref().is_some_and(|sent| sent.awaited(shell.pid) != Awaited::Nothing)
+        {
+            let sent = Interrupt::send(shell.pid);
+            self.interrupted(number, sent);
         }
         self.set_shell_timer(number);
+    }
+
+    /// An interrupt was sent to a session, which waits for this now.
+    fn interrupted(&mut self, number: u64, (interrupt, awaited): (Interrupt, Awaited)) {
+        let Some(shell) = self.shells.get_mut(&number) else { return };
+        let State::Busy(busy) = &mut shell.state else { return };
+        let now = Instant::now();
+        busy.interrupt_at = (awaited != Awaited::Reached).then(|| now + LOOK_AFTER);
+        busy.interrupt = Some(interrupt);
+        busy.ask_again = Some(now + ASK_AGAIN);
+        if busy.outcome.is_some() {
+            // Only an answer to what is asked after the interrupt shows that this one cannot hit the next command.
+            shell.mark = fresh_mark();
+            shell.lines.push_back(shell.dialect.report(shell.mark).into());
+            self.on_shell_commands(number);
+        }
+    }
+
+    /// Looks at what an interrupt has come to, and repeats it where it was missed.
+    fn look_after_interrupt(&mut self, number: u64) {
+        let Some(shell) = self.shells.get_mut(&number) else { return };
+        let State::Busy(busy) = &mut shell.state else { return };
+        busy.interrupt_at = None;
+        let Some(mut interrupt) = busy.interrupt.take() else { return };
+        match (interrupt.look(shell.pid), &busy.outcome) {
+            // A shell that has not given the command up and waits for nothing is on its way to the next program.
+            (Some(Awaited::Missed), _) | (Some(Awaited::Nothing), None) => {
+                let sent = interrupt.repeat(shell.pid);
+                self.interrupted(number, sent);
+            }
+            (Some(Awaited::Nothing), Some(_)) => {
+                busy.interrupt_at = Some(Instant::now() + LOOK_AFTER);
+                busy.interrupt = Some(interrupt);
+            }
+            (Some(Awaited::Reached) | None, _) => busy.interrupt = Some(interrupt),
+        }
     }
 
     /// The time of a session's command is up.
@@ -694,14 +730,6 @@ impl Server {
         };
         self.shells.values().map(entry).collect()
     }
-}
-
-/// True while a shell is about to start a program: a child that was forked but has not executed yet drops an interrupt,
-/// and the shell then waits for the program.
-fn may_miss_interrupt(shell: i32) -> bool {
-    let all = tree::scan();
-    let mut children = all.iter().filter(|facts| facts.parent == shell && !facts.is_gone()).peekable();
-    children.peek().is_none() || children.any(|facts| !facts.has_executed)
 }
 
 fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> bool {

@@ -324,6 +324,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::tree::Stage;
 
     fn process(pid: i32, parent: i32, session: i32) -> Facts {
         Facts {
@@ -332,7 +333,8 @@ mod tests {
             group: session,
             session,
             state: b'S',
-            has_executed: true,
+            stage: Stage::Executed,
+            ignores_interrupts: false,
             user_ticks: 0,
             system_ticks: 0,
             resident_pages: 0,

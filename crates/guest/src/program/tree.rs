@@ -4,8 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use rustix::fs::{Mode, OFlags};
 
+/// The kernel's `PF_EXITING`.
+const EXITING: u64 = 0x4;
 /// The kernel's `PF_FORKNOEXEC`.
 const FORKED_ONLY: u64 = 0x40;
+/// SIGINT in a set of signals.
+const INTERRUPT: u64 = 1 << 1;
 
 /// A process, told apart from a later one with the same id by its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +18,17 @@ pub struct Process {
     pub pid: i32,
     /// When it started, in clock ticks since boot.
     pub start: u64,
+}
+
+/// How far a process's life has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It has executed nothing since it was forked.
+    Forked,
+    /// It has executed a program.
+    Executed,
+    /// It is on its way out: no signal reaches it any more.
+    Exiting,
 }
 
 /// What `/proc/PID/stat` says of a process.
@@ -29,8 +44,10 @@ pub struct Facts {
     pub session: i32,
     /// The letter of its state.
     pub state: u8,
-    /// It has executed a program since it was forked.
-    pub has_executed: bool,
+    /// How far its life has come.
+    pub stage: Stage,
+    /// SIGINT does nothing to it.
+    pub ignores_interrupts: bool,
     /// CPU time in user mode, of it and the children it waited for, in clock ticks.
     pub user_ticks: u64,
     /// CPU time in the kernel, likewise.
@@ -77,11 +94,22 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Facts> {
         parent: id(1)?,
         group: id(2)?,
         session: id(3)?,
-        has_executed: number(6)? & FORKED_ONLY == 0,
+        stage: stage(number(6)?),
+        ignores_interrupts: number(30)? & INTERRUPT != 0,
         user_ticks: number(11)? + number(13)?,
         system_ticks: number(12)? + number(14)?,
         resident_pages: number(21)?,
     })
+}
+
+fn stage(flags: u64) -> Stage {
+    if flags & EXITING != 0 {
+        Stage::Exiting
+    } else if flags & FORKED_ONLY != 0 {
+        Stage::Forked
+    } else {
+        Stage::Executed
+    }
 }
 
 /// All processes that can be seen; one that ends meanwhile is missed.
@@ -126,11 +154,13 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_confuse() {
-        let stat = b"42 (a) b (c) R 7 8 9 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 12345 1000 55 18446744073709551615";
+        let stat = b"42 (a) b (c) R 7 8 9 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 12345 1000 55 18446744073709551615 \
+            1 2 3 4 5 0 65536 2 3 0";
         let facts = parse(42, stat).unwrap();
         assert_eq!(facts.process, Process { pid: 42, start: 12345 });
         assert_eq!((facts.parent, facts.group, facts.session, facts.state), (7, 8, 9, b'R'));
-        assert!(facts.has_executed);
+        assert_eq!((facts.stage, facts.ignores_interrupts), (Stage::Executed, true));
+        assert_eq!([0x40, 0x44, 0x400].map(stage), [Stage::Forked, Stage::Exiting, Stage::Executed]);
         assert_eq!((facts.user_ticks, facts.system_ticks, facts.resident_pages), (40, 60, 55));
         assert!(parse(1, b"").is_none());
     }
@@ -143,7 +173,8 @@ mod tests {
             group: 0,
             session: 0,
             state: b'S',
-            has_executed: true,
+            stage: Stage::Executed,
+            ignores_interrupts: false,
             user_ticks: 0,
             system_ticks: 0,
             resident_pages: 0,
