@@ -164,6 +164,29 @@ fn an_interrupt_is_repeated_for_a_program_that_the_shell_waits_for_after_its_rep
 }
 
 #[test]
+fn a_command_that_gives_way_late_has_its_own_status() {
+    let guest = Guest::start();
+    let (mut driver, mut other) = (guest.connect(), guest.connect());
+    open(&mut driver, "s");
+    // Meanwhile its status is asked for again, and the second answer comes right behind the first.
+    let up = guest.path("up");
+    let late = format!(
+        r#"
+import os, signal, time
+def late(*_):
+    time.sleep(0.3)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, late)
+open("{up}", "w")
+while True:
+    time.sleep(0.05)"#
+    );
+    let text = format!("python3 -c '{late}'; echo after");
+    interrupt_when(&mut driver, &mut other, &text, || std::path::Path::new(&up).exists());
+}
+
+#[test]
 fn a_timeout_interrupts_and_then_ends_what_does_not_give_way() {
     let guest = Guest::start();
     let mut driver = guest.connect();

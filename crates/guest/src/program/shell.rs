@@ -457,14 +457,15 @@ impl Server {
             Ok(count) => shell.status_text.extend_from_slice(&buffer[..count]),
             Err(_) => return,
         }
-        let mut code = None;
+        let mut code: Option<i32> = None;
         while let Some(end) = shell.status_text.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = shell.status_text.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             if let Some((of, status)) = line.trim().split_once(' ')
                 && Mark::from_str_radix(of, 16) == Ok(shell.mark)
             {
-                code = status.parse::<i32>().ok().or(code);
+                // A report that was asked for again tells what the one before it came to.
+                code = code.or_else(|| status.parse().ok());
             }
         }
         shell.status_text.truncate(256);
