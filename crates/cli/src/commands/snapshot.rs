@@ -42,7 +42,7 @@ struct CreateArgs {
     /// A label for finding it again (repeatable)
     #[arg(long, short = 'l', value_name = "NAME=VALUE")]
     label: Vec<LabelFlag>,
-    /// Delete the sandbox when the snapshot is there
+    /// Delete the sandbox, which makes the snapshot in no time however much it has changed
     #[arg(long)]
     end: bool,
     /// Print all about it as JSON

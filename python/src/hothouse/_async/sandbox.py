@@ -401,8 +401,8 @@ class AsyncSandbox(Trees):
     ) -> SnapshotInfo:
         """Takes a snapshot of its files, of which others are made: `client.create(image=f"snapshot:{info.id}")`.
 
-        Its processes stand still meanwhile. With `end` it is deleted when the snapshot is there. Raises
-        `SnapshotExists` for an `id` that is in use.
+        Its processes stand still meanwhile. With `end` it is deleted, and the snapshot is there at once, however much
+        it has changed. Raises `SnapshotExists` for an `id` that is in use.
         """
         own_id = id or new_id("sn")
         body = {**given(id=own_id, labels=dict(labels) if labels else None), **({"afterwards": "end"} if end else {})}

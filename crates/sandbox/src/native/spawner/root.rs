@@ -202,7 +202,11 @@ impl World {
     }
 
     /// Does something in another mount namespace.
-    fn within<T>(&self, namespace: &OwnedFd, what: impl FnOnce() -> Result<T, Step>) -> Result<T, Step> {
+    pub(super) fn within<T>(
+        &self,
+        namespace: &OwnedFd,
+        what: impl FnOnce() -> Result<T, Step>,
+    ) -> Result<T, Step> {
         enter(namespace)?;
         let done = what();
         enter(&self.small)?;

@@ -45,6 +45,15 @@ pub(super) struct Copied {
     pub(super) entries: u64,
 }
 
+impl Copied {
+    /// No bound.
+    pub(super) const ALL: Self = Self { bytes: u64::MAX, entries: u64::MAX };
+
+    fn is_within(self, most: Self) -> bool {
+        self.bytes <= most.bytes && self.entries <= most.entries
+    }
+}
+
 /// Copies one tree over another.
 #[derive(Debug)]
 pub(super) struct TreeCopy<'a> {
@@ -53,6 +62,9 @@ pub(super) struct TreeCopy<'a> {
     /// Where the first name of a file went that has several, by its inode.
     links: HashMap<u64, Vec<u8>>,
     copied: Copied,
+    most: Copied,
+    /// Room for the names of attributes.
+    names: Vec<u8>,
 }
 
 fn is_whiteout(stat: &Stat) -> bool {
@@ -68,13 +80,20 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
 impl<'a> TreeCopy<'a> {
     /// Copies what is in the directory `from` into `to`, over what is there: as an overlay shows an upper layer over a
-    /// lower one, so that the two are one layer then.
-    pub(super) fn run(from: BorrowedFd<'_>, to: BorrowedFd<'a>, owners: Owners) -> Result<Copied, Step> {
-        let mut copy = Self { root: to, owners, links: HashMap::new(), copied: Copied::default() };
+    /// lower one, so that the two are one layer then. `None` where that is more than `most`; a part of it is there then,
+    /// over which it can be copied once more.
+    pub(super) fn run(
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'a>,
+        owners: Owners,
+        most: Copied,
+    ) -> Result<Option<Copied>, Step> {
+        let (links, names, copied) = (HashMap::new(), Vec::new(), Copied::default());
+        let mut copy = Self { root: to, owners, links, copied, most, names };
         copy.directory(from, to, &mut Vec::new(), 0)?;
         copy.attributes(from, to).map_err(at("copying the attributes of the root"))?;
         copy.finish_directory(from, to).map_err(at("copying the times of the root"))?;
-        Ok(copy.copied)
+        Ok(copy.copied.is_within(most).then_some(copy.copied))
     }
 
     fn directory(
@@ -95,6 +114,10 @@ impl<'a> TreeCopy<'a> {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
+            }
+            if !self.copied.is_within(self.most) {
+                // Nobody takes what is there by then.
+                break;
             }
             let above = path.len();
             if above > 0 {
@@ -124,6 +147,12 @@ impl<'a> TreeCopy<'a> {
         };
         self.copied.entries += 1;
         let kind = FileType::from_raw_mode(stat.st_mode);
+        let held = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let with_it = Copied { bytes: self.copied.bytes.saturating_add(held), ..self.copied };
+        if kind == FileType::RegularFile && !with_it.is_within(self.most) {
+            self.copied = with_it;
+            return Ok(());
+        }
         if kind == FileType::Directory {
             let from = open(from, name, DIRECTORY).map_err(at(step.clone()))?;
             let to = self.make_directory(from.as_fd(), to, name).map_err(at(step.clone()))?;
@@ -163,7 +192,12 @@ impl<'a> TreeCopy<'a> {
     }
 
     /// The directory of this name, made where there is none; what is in it goes where the upper one hides it.
-    fn make_directory(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    fn make_directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> io::Result<OwnedFd> {
         let there = statat(to, name, AtFlags::SYMLINK_NOFOLLOW);
         let is_directory =
             |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory && !is_opaque(from);
@@ -246,14 +280,14 @@ impl<'a> TreeCopy<'a> {
     }
 
     /// Extended attributes that users may set, and what the overlay needs of its own.
-    fn attributes(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-        let mut names = vec![0; MAX_ATTRIBUTE];
-        let length = match flistxattr(from, &mut names[..]) {
+    fn attributes(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+        self.names.resize(MAX_ATTRIBUTE, 0);
+        let length = match flistxattr(from, &mut self.names[..]) {
             Ok(length) => length,
             Err(Errno::OPNOTSUPP) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
-        for name in names[..length].split_inclusive(|&byte| byte == 0) {
+        for name in self.names[..length].split_inclusive(|&byte| byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
             if !is_kept(name.to_bytes()) {
                 continue;
