@@ -11,6 +11,7 @@
 //! live on; the next spawner is told of them (`Adopt`) and ends them through pidfds instead of as their parent.
 
 mod child;
+mod contents;
 mod copier;
 mod create;
 mod lender;

@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::contents::Contents;
 use super::root::{Step, at};
 
 /// Directories below each other; each takes two descriptors while it is copied.
@@ -65,6 +66,7 @@ pub(super) struct TreeCopy<'a> {
     most: Copied,
     /// Room for the names of attributes.
     names: Vec<u8>,
+    contents: Contents,
 }
 
 fn is_whiteout(stat: &Stat) -> bool {
@@ -89,8 +91,10 @@ impl<'a> TreeCopy<'a> {
         most: Copied,
     ) -> Result<Option<Copied>, Step> {
         let (links, names, copied) = (HashMap::new(), Vec::new(), Copied::default());
-        let mut copy = Self { root: to, owners, links, copied, most, names };
+        let contents = Contents::default();
+        let mut copy = Self { root: to, owners, links, copied, most, names, contents };
         copy.directory(from, to, &mut Vec::new(), 0)?;
+        copy.finish_files()?;
         copy.attributes(from, to).map_err(at("copying the attributes of the root"))?;
         copy.finish_directory(from, to).map_err(at("copying the times of the root"))?;
         Ok(copy.copied.is_within(most).then_some(copy.copied))
@@ -176,7 +180,7 @@ impl<'a> TreeCopy<'a> {
             }
         }
         match kind {
-            FileType::RegularFile => self.file(from, to, name, &stat),
+            FileType::RegularFile => return self.file(from, to, name, &stat, step),
             FileType::Symlink => self.link(from, to, name, &stat),
             FileType::CharacterDevice if stat.st_rdev == 0 => {
                 mknodat(to, name, FileType::CharacterDevice, Mode::empty(), 0).map_err(io::Error::from)
@@ -223,14 +227,43 @@ impl<'a> TreeCopy<'a> {
         Ok(made)
     }
 
-    fn file(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
-        let source = open(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
-        self.copied.bytes += copy_content(&source, &target, u64::try_from(stat.st_size).unwrap_or(0))?;
-        self.attributes(source.as_fd(), target.as_fd())?;
-        self.own(target.as_fd(), stat)?;
-        Ok(futimens(&target, &times(stat))?)
+    fn file(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        stat: &Stat,
+        step: String,
+    ) -> Result<(), Step> {
+        let opened = || -> io::Result<(OwnedFd, OwnedFd)> {
+            let source = open(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            Ok((source, rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?))
+        };
+        let (source, target) = opened().map_err(at(step.clone()))?;
+        self.attributes(source.as_fd(), target.as_fd()).map_err(at(step.clone()))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if Contents::is_large(size) {
+            let added = self.contents.add(source, target, *stat, step.clone());
+            self.copied.bytes += added.map_err(at(step))?;
+            return if self.contents.is_full() { self.finish_files() } else { Ok(()) };
+        }
+        self.copied.bytes += copy_content(&source, &target, size).map_err(at(step.clone()))?;
+        self.finish_file(target.as_fd(), stat).map_err(at(step))
+    }
+
+    /// Copies the content of large files.
+    fn finish_files(&mut self) -> Result<(), Step> {
+        for file in self.contents.copy()? {
+            self.finish_file(file.target.as_fd(), &file.stat).map_err(at(file.step))?;
+        }
+        Ok(())
+    }
+
+    /// After its content is written, which takes bits of these away.
+    fn finish_file(&self, target: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
+        self.own(target, stat)?;
+        Ok(futimens(target, &times(stat))?)
     }
 
     fn link(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
