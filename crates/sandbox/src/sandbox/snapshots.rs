@@ -109,8 +109,8 @@ impl Sandbox {
         Ok(lent.await.ok())
     }
 
-    /// Owner: takes it, and puts the sandbox aside; `None` where it cannot stand still, or there is no room for what is to be
-    /// written later.
+    /// Owner: takes it, and puts the sandbox aside; `None` where it cannot stand still, its files cannot be lent, or there is
+    /// no room for what is to be written later.
     pub(super) async fn lend_now(
         &self,
         new: NewSnapshot,
@@ -145,8 +145,9 @@ impl Sandbox {
                     return Ok(room.map(|_| None)?);
                 }
                 (Err(error), _) => {
+                    tracing::debug!(sandbox = %self.inner.id, %error, "its files are copied before it ends");
                     self.go_on(running, &terms, stopped).await?;
-                    return Err(error.into());
+                    return Ok(None);
                 }
             };
             let Loan { lent, bytes, entries } = loan;

@@ -12,6 +12,7 @@ impl Spawner {
     /// Puts the upper layers of a sandbox on the shelf. They are there, whatever becomes of the sandbox, until they are
     /// taken off and nothing is made of them.
     pub(super) fn lend(&mut self, ticket: Ticket, body: &Body, overlays: u32) -> Result<Report, Step> {
+        self.world.can_lend()?;
         let namespace = mounts_of(body)?;
         let (trees, store) = self.world.upper_layers(&namespace, overlays)?;
         let mut layers = Vec::with_capacity(trees.len());

@@ -65,6 +65,8 @@ pub(super) struct World {
     layers: u32,
     /// Whether layers can be idmapped, found out by doing it.
     pub(super) idmap: Result<(), String>,
+    /// Whether what sandboxes have written, which is in memory, can be too.
+    store_idmap: Result<(), String>,
 }
 
 #[expect(unsafe_code, reason = "rustix marks unshare unsafe because of CLONE_FILES, which is not used here")]
@@ -108,7 +110,7 @@ impl World {
         let base = ["/tmp", "/mnt", "/run", "/var"].into_iter().find(|path| Path::new(path).is_dir());
         let base = base.ok_or_else(|| at("looking for /tmp")(io::Error::from(io::ErrorKind::NotFound)))?;
         build(base, privilege)?;
-        let idmap = try_idmap(privilege);
+        let (idmap, store_idmap) = try_idmap(privilege, base);
         std::env::set_current_dir(base).map_err(at("entering the small root"))?;
         pivot_root(".", ".").map_err(at("pivot_root to the small root"))?;
         unmount(".", UnmountFlags::DETACH).map_err(at("leaving the machine's root"))?;
@@ -117,7 +119,7 @@ impl World {
         separate(UnshareFlags::NEWNS).map_err(at("making a third mount namespace"))?;
         let shelf = open_ns()?;
         enter(&small)?;
-        Ok(Self { privilege, machine, shelf, small, layers: 0, idmap })
+        Ok(Self { privilege, machine, shelf, small, layers: 0, idmap, store_idmap })
     }
 
     /// Makes a directory of the machine a layer; gives its number.
@@ -146,6 +148,17 @@ impl World {
         })?;
         self.layers += 1;
         Ok(number)
+    }
+
+    /// Whether others can have what a sandbox has written, as their own.
+    pub(super) fn can_lend(&self) -> Result<(), Step> {
+        match (self.privilege, &self.idmap, &self.store_idmap) {
+            // There is only one id.
+            (Privilege::User, _, _) | (Privilege::Root, Ok(()), Ok(())) => Ok(()),
+            (Privilege::Root, Err(reason), _) | (Privilege::Root, Ok(()), Err(reason)) => {
+                Err(at("lending what it has written")(io::Error::other(reason.clone())))
+            }
+        }
     }
 
     /// Detached copies of what is mounted in a sandbox's mount namespace, one for the upper layer of each of its overlays,
@@ -219,15 +232,18 @@ fn enter(namespace: &OwnedFd) -> Result<(), Step> {
         .map_err(at("changing mount namespace"))
 }
 
-/// Idmaps a copy of /usr by a user namespace made for the purpose.
-fn try_idmap(privilege: Privilege) -> Result<(), String> {
+/// Idmaps copies of /usr and of the tmpfs at `base` by a user namespace made for the purpose.
+fn try_idmap(privilege: Privilege, base: &str) -> (Result<(), String>, Result<(), String>) {
+    let both = |reason: String| (Err(reason.clone()), Err(reason));
     if privilege == Privilege::User {
-        return Err("only the machine's root may idmap its mounts".to_owned());
+        return both("only the machine's root may idmap its mounts".to_owned());
     }
     let parent = rustix::process::getpid();
-    let Cloned::Parent(pid) =
-        clone_process(0x1000_0000, None).map_err(|e| format!("making a user namespace: {e}"))?
-    else {
+    let cloned = match clone_process(0x1000_0000, None) {
+        Ok(cloned) => cloned,
+        Err(e) => return both(format!("making a user namespace: {e}")),
+    };
+    let Cloned::Parent(pid) = cloned else {
         // Lives until it is killed below, or the spawner is: it holds a copy of the socket by whose end the backend sees
         // that a spawner is gone.
         let bound = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -236,14 +252,24 @@ fn try_idmap(privilege: Privilege) -> Result<(), String> {
         }
         exit_child(0);
     };
-    let attempt = || -> io::Result<()> {
+    let map = || -> io::Result<OwnedFd> {
         fs::write(format!("/proc/{pid}/uid_map"), "0 268435456 65536")?;
         fs::write(format!("/proc/{pid}/gid_map"), "0 268435456 65536")?;
-        let userns: OwnedFd = File::open(format!("/proc/{pid}/ns/user"))?.into();
-        let tree = open_tree(CWD, "/usr", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-        set_mount_attributes(tree.as_fd(), Reach::One, attr::IDMAP, Some(userns.as_fd()))
+        Ok(File::open(format!("/proc/{pid}/ns/user"))?.into())
     };
-    let outcome = attempt().map_err(|e| format!("the kernel or the file system of /usr cannot idmap: {e}"));
+    let attempt = |userns: &OwnedFd, path: &str| -> Result<(), String> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(CWD, path, flags)
+            .map_err(io::Error::from)
+            .and_then(|tree| {
+                set_mount_attributes(tree.as_fd(), Reach::One, attr::IDMAP, Some(userns.as_fd()))
+            })
+            .map_err(|e| format!("the kernel or the file system of {path} cannot idmap: {e}"))
+    };
+    let outcome = match map() {
+        Ok(userns) => (attempt(&userns, "/usr"), attempt(&userns, base)),
+        Err(e) => both(format!("mapping the ids of a user namespace: {e}")),
+    };
     let child = rustix::process::Pid::from_raw(pid).expect("a PID is positive");
     // It waits for nothing but this.
     let _ = rustix::process::kill_process(child, rustix::process::Signal::KILL);
