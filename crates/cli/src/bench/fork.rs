@@ -1,8 +1,9 @@
 //! `fork`: other sandboxes from the files of one, and one set back, beside making a sandbox anew.
 
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use hyper::Method;
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ const MEMBERS: usize = 64;
 const CHANGE: &[u8] =
     br#"{"shell":"for i in 0 1 2 3 4 5 6 7 8 9; do head -c 1048576 /dev/urandom > /workspace/$i; done"}"#;
 
-/// A hundred of them.
+/// A hundred megabytes.
 const LARGE_CHANGE: &[u8] =
     br#"{"shell":"for i in 0 1 2 3 4; do head -c 20M /dev/zero > /workspace/$i; done"}"#;
 
@@ -50,6 +51,7 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
     let (fork_small, fork_large) =
         (format!("/v1/sandboxes/{small}/fork"), format!("/v1/sandboxes/{large}/fork"));
     let restore = format!("/v1/sandboxes/{small}/restore");
+    let memory = tempfile::tempdir_in("/dev/shm").context("making a directory in memory")?;
     let mut contenders = vec![
         one(&driver, "hothouse, create", "/v1/sandboxes", Then::Delete),
         one(&driver, "hothouse, fork with nothing changed", &fork_small, Then::Delete),
@@ -58,6 +60,7 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
         fan_out(&driver, &small),
         ending(&driver, "hothouse, snapshot at the end, nothing changed", None),
         ending(&driver, "hothouse, snapshot at the end, 100 MB changed", Some(LARGE_CHANGE)),
+        copying(memory.path()),
     ];
     let mut entries = measure(&mut contenders, rounds)?;
     drop(contenders);
@@ -65,6 +68,8 @@ pub(super) fn run(rounds: usize) -> anyhow::Result<Report> {
     for at in 1..4 {
         entries[at].row.note = entries[at].against("create", &entries[0]);
     }
+    entries[2].row.note =
+        format!("{}, {}", entries[2].row.note, entries[2].against("copying alone", &entries[7]));
     let bars = [
         (1, "fork with nothing changed", 3.0),
         (2, "fork with 10 MB changed", 3.0),
@@ -169,6 +174,39 @@ fn ending<'a>(driver: &'a Driver, name: &str, change: Option<&'static [u8]>) -> 
                 let elapsed = latencies.iter().sum();
                 Ok(Round { latencies, elapsed })
             })
+        }),
+    }
+}
+
+/// What it takes to copy the ten megabytes, in memory, and nothing else.
+fn copying(directory: &Path) -> Contender<'_> {
+    Contender {
+        name: "copying 10 MB from memory to memory (floor)".to_owned(),
+        role: Role::Floor,
+        in_flight: 1,
+        per_round: 50,
+        measure: Box::new(move |ops| {
+            let content: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+            let file = |number: usize| directory.join(number.to_string());
+            for number in 0..10 {
+                std::fs::write(file(number), &content).context("writing what is to be copied")?;
+            }
+            let mut latencies = Vec::with_capacity(ops);
+            for op in 0..ops {
+                // Kept until the round is over: what was freed a moment ago is faster to write to than what was not.
+                let into = directory.join(format!("copy{op}"));
+                let sent = Instant::now();
+                std::fs::create_dir(&into).context("making a directory")?;
+                for number in 0..10 {
+                    std::fs::copy(file(number), into.join(number.to_string())).context("copying")?;
+                }
+                latencies.push(sent.elapsed());
+            }
+            for op in 0..ops {
+                std::fs::remove_dir_all(directory.join(format!("copy{op}"))).context("removing copies")?;
+            }
+            let elapsed = latencies.iter().sum();
+            Ok(Round { latencies, elapsed })
         }),
     }
 }
