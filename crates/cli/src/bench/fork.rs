@@ -181,7 +181,7 @@ fn ending<'a>(driver: &'a Driver, name: &str, change: Option<&'static [u8]>) -> 
 /// What it takes to copy the ten megabytes, in memory, and nothing else.
 fn copying(directory: &Path) -> Contender<'_> {
     Contender {
-        name: "copying 10 MB from memory to memory (floor)".to_owned(),
+        name: "copying 10 MB from memory to memory".to_owned(),
         role: Role::Floor,
         in_flight: 1,
         per_round: 50,
