@@ -380,7 +380,11 @@ impl SnapshotStore {
         let entry = entries.get(id).ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
         let SnapshotInfo { image, image_layers, .. } = entry.meta.info.clone();
         let (image, lent) = match &entry.files {
-            Files::Lent(lending) => (lending.over.clone(), lending.lent.borrow()),
+            Files::Lent(lending) => {
+                let borrowed = lending.lent.borrow();
+                let borrowed = borrowed.ok_or_else(|| SnapshotError::NotFound(id.to_string()))?;
+                (lending.over.clone(), Some(borrowed))
+            }
             Files::Whole => (image, None),
         };
         Ok(Changes { image, image_layers, layers: entry.layers(), lent })

@@ -1,6 +1,7 @@
 //! Snapshots with which their sandboxes end: of use at once, and written later.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -185,5 +186,40 @@ async fn what_was_changed_can_be_carried_away_at_once() -> Result<()> {
     for name in ["usr/bin/mine", "etc/.wh.hostname", "var/tmp/5"] {
         ensure!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
     }
+    server.stop().await
+}
+
+/// A directory that is mounted on itself, so that it cannot be moved.
+struct Pinned(PathBuf);
+
+impl Pinned {
+    fn pin(path: PathBuf) -> Result<Self> {
+        let status = Command::new("mount").arg("--bind").args([&path, &path]).status()?;
+        ensure!(status.success(), "mounting {}", path.display());
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // What is left is seen by whoever removes the home.
+        drop(Command::new("umount").arg(&self.0).status());
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_put_aside_goes_on() -> Result<()> {
+    let server = Server::start().await?;
+    let before = changed(&server, "origin").await?;
+    let pinned = Pinned::pin(server.home().join("sandboxes").canonicalize()?.join("origin"))?;
+    let body = json!({"id": "one", "afterwards": "end"});
+    let refused = server.post("/v1/sandboxes/origin/snapshot", &body).await?;
+    ensure!(refused.status.is_server_error(), "{}", refused.status);
+    server.get("/v1/snapshots/one").await?.problem(404, "snapshot_not_found")?;
+    assert_eq!(look(&server, "/v1/sandboxes/origin").await?, before, "it has lost nothing, and runs");
+    drop(pinned);
+    end_with(&server, "origin", "one").await?;
+    make(&server, "a", "one").await?;
+    assert_eq!(look(&server, "/v1/sandboxes/a").await?, before);
     server.stop().await
 }

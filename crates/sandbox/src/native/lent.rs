@@ -90,14 +90,8 @@ impl SetAside {
 
     /// Waits until nobody is being made of it, and ends it.
     pub(crate) async fn destroy(self) -> Result<(), DestroyError> {
-        let nobody = self.lent.borrowed.write().await;
-        for overlay in 0..self.lent.overlays() {
-            let name = self.lent.name(overlay as usize);
-            if let Err(error) = self.body.backend.forget_layer(&name).await {
-                tracing::error!(sandbox = %self.body.id, error, "taking its files from the shelf");
-            }
-        }
-        drop(nobody);
+        drop(self.lent.borrowed.write().await);
+        self.body.take_back(&self.lent).await;
         Replaced { body: self.body, place: self.place }.destroy().await
     }
 }
@@ -127,7 +121,7 @@ impl Running {
         }
     }
 
-    /// Takes back what was lent: nobody has been made of it.
+    /// Takes back what was lent: nobody is being made of it.
     pub(crate) async fn take_back(&self, lent: &Lent) {
         for overlay in 0..lent.overlays() {
             if let Err(error) = self.backend.forget_layer(&lent.name(overlay as usize)).await {

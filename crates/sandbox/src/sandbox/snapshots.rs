@@ -175,20 +175,24 @@ impl Sandbox {
             }
         };
         drop(entered);
-        self.step(SandboxPhase::Destroying);
-        self.fail_link("the sandbox was deleted");
-        let Some(running) = self.inner.running.write().await.take() else { return Err(self.gone()) };
-        let aside = match running.set_aside(lent, id.clone()) {
+        let mut place = self.inner.running.write().await;
+        let Some(running) = place.take() else { return Err(self.gone()) };
+        let aside = match running.set_aside(Arc::clone(&lent), id.clone()) {
             Ok(aside) => aside,
             Err((running, source)) => {
-                // It has ended for all but the file system: no node finds the snapshot, so nobody may.
+                // No later node would find the snapshot, so nobody may; the sandbox goes on.
                 drop(using);
                 store.take_back(&id);
-                self.note_end(ended);
-                running.destroy().await?;
+                running.take_back(&lent).await;
+                let gone_on = self.go_on(&running, &terms, Stopped::ByUs).await;
+                *place = Some(*running);
+                gone_on?;
                 return Err(SandboxError::Remember { id: self.inner.id.clone(), source });
             }
         };
+        drop(place);
+        self.step(SandboxPhase::Destroying);
+        self.fail_link("the sandbox was deleted");
         // After it is aside: a node that starts in between has the snapshot, and notes this.
         self.note_end(ended);
         self.note(EventKind::Snapshotted { snapshot: id });
